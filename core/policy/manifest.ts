@@ -1,0 +1,207 @@
+/**
+ * `plugin.json`: what a plugin is, all that it can ever ask for, and the shape of its configuration.
+ *
+ * ```json
+ * {
+ *   "name": "bridge", "abi": 1, "version": "0.1.0",
+ *   "calls": { "link_create": ["own", "pod-link", "bridge"], "addr_add": ["pod-link", "bridge"], "ipam_add": [] },
+ *   "links": { "bridge": { "key": "bridge" } },
+ *   "sysctls": ["pod:net/ipv4/conf/<link>/arp_notify", "host:net/ipv4/ip_forward"],
+ *   "schema": { "bridge": { "type": "string", "format": "ifname", "default": "cni0" } }
+ * }
+ * ```
+ */
+
+import { CniError, Code } from "../base/error.ts";
+import type { Json } from "../base/json.ts";
+import { checkClosed, type Keys, type Schema, SchemaError } from "./schema.ts";
+
+/**
+ * Whose a link is, seen from one attachment.
+ *
+ * - `pod-link`: the link named CNI_IFNAME in the pod's namespace, whoever made it.
+ * - `own`: made by this attachment, other than that: the node's end of a veth.
+ * - `parent`: the link that the configuration names, such as `master`. Never changed, only built upon.
+ * - `bridge`: a link of the network on this node, made if absent and shared by the network's attachments.
+ * - `device`: the one device that was allocated to the attachment.
+ */
+export type Role = "pod-link" | "own" | "parent" | "bridge" | "device";
+export const roles = ["pod-link", "own", "parent", "bridge", "device"] as const satisfies readonly Role[];
+
+/** Which key of the configuration names a link that the plugin may open. */
+export interface NamedLink {
+  readonly key: string;
+  /** When the key is absent, the link of the default route stands in. */
+  readonly orDefaultRoute: boolean;
+  /** Boolean key of the configuration: when true the link is looked for in the pod's namespace. */
+  readonly inPodWhen?: string | undefined;
+}
+
+export interface ManifestLimits {
+  readonly memoryBytes: number;
+  readonly cpuMs: number;
+  readonly wallMs: number;
+  readonly calls: number;
+  readonly stdoutBytes: number;
+  readonly logBytes: number;
+}
+
+/** The most that any manifest can have, and what one has that says nothing. */
+export const limitCeiling: ManifestLimits = {
+  memoryBytes: 32 << 20,
+  cpuMs: 1000,
+  wallMs: 10_000,
+  calls: 512,
+  stdoutBytes: 64 << 10,
+  logBytes: 64 << 10,
+};
+const limitDefault: ManifestLimits = { ...limitCeiling, memoryBytes: 16 << 20 };
+
+export interface Manifest {
+  readonly name: string;
+  readonly abi: 1;
+  readonly version: string;
+  /** `guest`: DEL runs the plugin, because it has effects that the journal cannot undo. */
+  readonly undo: "journal" | "guest";
+  /** Call → the roles whose links it may be used on; an empty list for a call that has no link as its target. */
+  readonly calls: ReadonlyMap<string, readonly Role[]>;
+  readonly links: ReadonlyMap<"parent" | "bridge" | "device", NamedLink>;
+  /** `pod:` or `host:`, then a key with `<link>` in place of an interface name. */
+  readonly sysctls: readonly string[];
+  /** Whether links with `"scope":"network"` stay when the network's last attachment goes. */
+  readonly keepNetworkObjects: boolean;
+  readonly limits: ManifestLimits;
+  /** The keys of the configuration. Others are kept and not looked at. */
+  readonly schema: Keys;
+}
+
+const limit = (of: keyof ManifestLimits, min: number) =>
+  ({ type: "integer", min, max: limitCeiling[of], default: limitDefault[of] }) as const;
+const namedLink = {
+  type: "object",
+  keys: {
+    key: { type: "string", format: "key", required: true, doc: "Key of the configuration that holds the name" },
+    orDefaultRoute: { type: "boolean", default: false, doc: "Without a name, the link of the default route" },
+    inPodWhen: { type: "string", format: "key", doc: "Boolean key: when true the link is in the pod" },
+  },
+} as const satisfies Schema;
+
+export const manifestSchema = {
+  name: { type: "string", format: "key", required: true, doc: "The plugin's `type`" },
+  abi: { type: "integer", min: 1, max: 1, required: true, doc: "Number of the host-call ABI" },
+  version: { type: "string", format: "key", required: true, doc: "The plugin's own version" },
+  description: { type: "string", doc: "One line" },
+  undo: { type: "string", enum: ["journal", "guest"], default: "journal", doc: "Who undoes: the host, or DEL" },
+  calls: {
+    type: "map",
+    values: { type: "array", items: { type: "string", enum: roles } },
+    maxKeys: 64,
+    required: true,
+    doc: "Each call that the module imports, with the roles it is used on",
+  },
+  links: { type: "object", keys: { parent: namedLink, bridge: namedLink, device: namedLink } },
+  sysctls: { type: "array", items: { type: "string", maxLength: 128 }, maxItems: 64 },
+  keepNetworkObjects: { type: "boolean", default: true },
+  limits: {
+    type: "object",
+    keys: {
+      memoryBytes: limit("memoryBytes", 1 << 16),
+      cpuMs: limit("cpuMs", 1),
+      wallMs: limit("wallMs", 1),
+      calls: limit("calls", 1),
+      stdoutBytes: limit("stdoutBytes", 256),
+      logBytes: limit("logBytes", 0),
+    },
+  },
+  schema: { type: "map", values: { type: "any" }, maxKeys: 128, required: true },
+} as const satisfies Keys;
+
+const schemaTypes = ["boolean", "integer", "string", "array", "object", "map", "any"] as const;
+
+/** The keys that each type of schema may have; the schema language, written in itself. */
+const common = {
+  type: { type: "string", enum: schemaTypes, required: true },
+  required: { type: "boolean" },
+  doc: { type: "string" },
+} as const;
+const schemaOf: { readonly [T in (typeof schemaTypes)[number]]: Keys } = {
+  boolean: { ...common, default: { type: "boolean" } },
+  integer: { ...common, min: { type: "integer" }, max: { type: "integer" }, default: { type: "integer" } },
+  string: {
+    ...common,
+    enum: { type: "array", items: { type: "string" }, maxItems: 64 },
+    format: { type: "string", enum: ["ifname", "ip", "cidr", "mac", "key"] },
+    maxLength: { type: "integer", min: 0, max: 65_536 },
+    default: { type: "string" },
+  },
+  array: { ...common, items: { type: "any", required: true }, maxItems: { type: "integer", min: 0, max: 4096 } },
+  object: { ...common, keys: { type: "map", values: { type: "any" }, required: true } },
+  map: { ...common, values: { type: "any", required: true }, maxKeys: { type: "integer", min: 0, max: 4096 } },
+  any: common,
+};
+
+function checkSchema(value: Json, at: string): Schema {
+  const named = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
+  const type = schemaTypes.find((t) => t === named);
+  if (type === undefined) throw new SchemaError(`${at}.type`, `expected one of ${schemaTypes.join(", ")}`);
+  const read: { readonly [key: string]: unknown } = checkClosed(schemaOf[type], value, at);
+  if (type === "array") checkSchema(read.items as Json, `${at}.items`);
+  if (type === "map") checkSchema(read.values as Json, `${at}.values`);
+  if (type === "object") {
+    const keys = read.keys as { readonly [key: string]: Json };
+    for (const key of Object.keys(keys)) checkSchema(keys[key] ?? null, `${at}.keys.${key}`);
+  }
+  return read as unknown as Schema;
+}
+
+/** `pod:` or `host:`, then `net/…` of plain components, one of which may be `<link>`. */
+export function isSysctlPattern(text: string): boolean {
+  const colon = text.indexOf(":");
+  const where = text.slice(0, colon);
+  if (where !== "pod" && where !== "host") return false;
+  const parts = text.slice(colon + 1).split("/");
+  return (
+    parts.length >= 3 &&
+    parts[0] === "net" &&
+    parts.every((p) => p === "<link>" || (p.length > 0 && /^[a-z0-9_]+$/.test(p)))
+  );
+}
+
+/**
+ * @throws {CniError} 7, naming the member.
+ */
+export function parseManifest(doc: Json): Manifest {
+  try {
+    const m = checkClosed(manifestSchema, doc);
+    const schema: { [key: string]: Schema } = {};
+    for (const key of Object.keys(m.schema)) schema[key] = checkSchema(m.schema[key] ?? null, `schema.${key}`);
+    for (const [i, pattern] of (m.sysctls ?? []).entries()) {
+      if (!isSysctlPattern(pattern)) {
+        throw new SchemaError(`sysctls[${i}]`, `expected "pod:net/…" or "host:net/…", got "${pattern}"`);
+      }
+    }
+    const links = new Map<"parent" | "bridge" | "device", NamedLink>();
+    for (const role of ["parent", "bridge", "device"] as const) {
+      const link = m.links?.[role];
+      if (link !== undefined) links.set(role, link);
+    }
+    return {
+      name: m.name,
+      abi: 1,
+      version: m.version,
+      undo: m.undo,
+      calls: new Map(Object.entries(m.calls)),
+      links,
+      sysctls: m.sysctls ?? [],
+      keepNetworkObjects: m.keepNetworkObjects,
+      limits: m.limits ?? limitDefault,
+      schema,
+    };
+  } catch (thrown) {
+    if (!(thrown instanceof SchemaError)) throw thrown;
+    throw new CniError(Code.InvalidConfig, `Cannot use the plugin's manifest: ${thrown.member}: ${thrown.message}`, {
+      remedy: "Correct plugin.json",
+      cause: thrown,
+    });
+  }
+}
