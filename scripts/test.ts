@@ -1,0 +1,159 @@
+/**
+ * Runs the suites in order, adds up what they report and prints the one closing line. Started by `scripts/test.sh`,
+ * which has brought what is needed.
+ */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..");
+const asRoot = process.getuid?.() === 0;
+
+interface Totals {
+  passed: number;
+  failed: number;
+  /** One a skipped test: its name, and the reason that `requires()` put there. */
+  skips: { name: string; reason: string }[];
+}
+
+interface Suite {
+  readonly name: string;
+  readonly folders: readonly string[];
+  /** On a node of its own (`scripts/in-node.sh`), when root. */
+  readonly node?: boolean;
+}
+
+/** In this order: what breaks most and costs least first. */
+const suites: readonly Suite[] = [
+  { name: "unit", folders: ["core", "cmd", "plugins-wasm", "scripts", "test/support"] },
+  { name: "docs", folders: ["test/docs"] },
+  { name: "bun", folders: ["test/bun"], node: true },
+  { name: "golden", folders: ["test/golden"] },
+  { name: "conformance", folders: ["test/conformance"], node: true },
+  { name: "netns", folders: ["test/netns"], node: true },
+  { name: "peers", folders: ["test/peers"], node: true },
+  { name: "fault", folders: ["test/fault"], node: true },
+  { name: "runtime", folders: ["test/runtime"], node: true },
+  { name: "bench", folders: ["bench"] },
+];
+
+/** Checks that are one command each, run before the suites; each counts as one test. */
+const checks: readonly (readonly [name: string, command: readonly string[]])[] = [
+  ["build", ["bash", "scripts/build.sh"]],
+  ["format and lint", ["node_modules/.bin/biome", "check", "--error-on-warnings"]],
+  ["types", ["node_modules/.bin/tsc", "--noEmit"]],
+  ["generated files", ["bash", "scripts/generated-fresh.sh"]],
+];
+
+const hasTests = (folder: string): boolean =>
+  existsSync(join(root, folder)) &&
+  readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).some((f) => f.endsWith(".test.ts"));
+
+/** Runs a command in the checkout, passing on what it prints as it comes. */
+async function run(command: readonly string[], env: NodeJS.ProcessEnv): Promise<{ status: number; stderr: string }> {
+  const child = Bun.spawn([...command], { cwd: root, env, stdin: "ignore", stdout: "inherit", stderr: "pipe" });
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of child.stderr) {
+    process.stderr.write(chunk);
+    chunks.push(chunk);
+  }
+  return { status: await child.exited, stderr: Buffer.concat(chunks).toString() };
+}
+
+/** The skipped tests of a JUnit report as Bun writes it: `<testcase name classname …><skipped/>`. */
+export function skipsOf(junit: string): Totals["skips"] {
+  const skips: Totals["skips"] = [];
+  for (const [, attributes = ""] of junit.matchAll(/<testcase ([^>]*[^/])>\s*<skipped/g)) {
+    const of = (key: string): string => plainText(new RegExp(` ?\\b${key}="([^"]*)"`).exec(attributes)?.[1] ?? "");
+    const name = `${of("file")}: ${[of("classname"), of("name")].filter((part) => part !== "").join(" > ")}`;
+    skips.push({ name, reason: /\[needs ([^\]]*)\]/.exec(name)?.[1] ?? "no reason given" });
+  }
+  return skips;
+}
+
+function plainText(text: string): string {
+  const named: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+  return text.replaceAll(/&(lt|gt|quot|apos|amp);/g, (_, entity: string) => named[entity] ?? "");
+}
+
+/** Counts of the summary that Bun prints. A file that cannot be loaded is in `fail` here and nowhere in the report. */
+export function countsOf(stderr: string): { passed: number; failed: number } {
+  const last = (word: string): number =>
+    Number([...stderr.matchAll(new RegExp(`^ (\\d+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
+  return { passed: last("pass"), failed: last("fail") };
+}
+
+async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, scratch: string): Promise<void> {
+  const folders = suite.folders.filter(hasTests);
+  console.log(`\n== ${suite.name}${folders.length === 0 ? ": no test" : ""}`);
+  if (folders.length === 0) return;
+  const report = join(scratch, `${suite.name}.xml`);
+  const node = suite.node === true && asRoot ? ["bash", "scripts/in-node.sh"] : [];
+  const test = [
+    ...node,
+    process.execPath,
+    "test",
+    "--only-failures",
+    "--reporter=junit",
+    `--reporter-outfile=${report}`,
+  ];
+  const ended = await run([...test, ...folders.map((folder) => `./${folder}`)], env);
+  const counts = countsOf(ended.stderr);
+  totals.passed += counts.passed;
+  totals.failed += ended.status !== 0 ? Math.max(counts.failed, 1) : counts.failed;
+  if (existsSync(report)) totals.skips.push(...skipsOf(readFileSync(report, "utf8")));
+}
+
+async function runCheck(
+  name: string,
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+  totals: Totals,
+): Promise<void> {
+  const script = command[1] ?? "";
+  if (script.startsWith("scripts/") && !existsSync(join(root, script))) return;
+  console.log(`\n== ${name}`);
+  if ((await run(command, env)).status === 0) totals.passed++;
+  else {
+    totals.failed++;
+    console.log(`failed: ${command.join(" ")}`);
+  }
+}
+
+/** Reasons that root may skip for, one a line; `#` begins a comment. */
+function allowedSkips(): ReadonlySet<string> {
+  const lines = readFileSync(join(root, "test/allowed-skips"), "utf8").split("\n");
+  return new Set(lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#")));
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const only = args.flatMap((arg, i) => (arg === "--only" ? [args[i + 1] ?? ""] : []));
+  const unknown = only.filter((name) => name !== "checks" && !suites.some((suite) => suite.name === name));
+  if (unknown.length > 0) {
+    console.log(
+      `test.sh: no suite "${unknown.join('", "')}": there are checks, ${suites.map((s) => s.name).join(", ")}`,
+    );
+    return 2;
+  }
+  const wanted = (name: string): boolean => only.length === 0 || only.includes(name);
+  const env: NodeJS.ProcessEnv = { ...process.env, ...(args.includes("--long") && { PATCHBAY_LONG: "1" }) };
+  const totals: Totals = { passed: 0, failed: 0, skips: [] };
+  const scratch = mkdtempSync(join(tmpdir(), "patchbay-test-"));
+  try {
+    if (wanted("checks")) for (const [name, command] of checks) await runCheck(name, command, env, totals);
+    for (const suite of suites) if (wanted(suite.name)) await runSuite(suite, env, totals, scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  const allowed = allowedSkips();
+  console.log("");
+  for (const { name, reason } of totals.skips) {
+    const refused = asRoot && !allowed.has(reason);
+    if (refused) totals.failed++;
+    console.log(`skipped, needs ${reason}${refused ? " (as root that is a failure)" : ""}: ${name}`);
+  }
+  console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skips.length} skipped`);
+  return totals.failed === 0 ? 0 : 1;
+}
+
+if (import.meta.main) process.exit(await main(process.argv.slice(2)));
