@@ -1,0 +1,241 @@
+/** The C library, and the one table of what we call in it. Nothing newer than glibc 2.31 is named here. */
+import { dlopen, FFIType, read } from "bun:ffi";
+import { Errno, SysError } from "./error.ts";
+
+// Memory that comes from JavaScript is declared "buffer": the call then holds the array itself, not a number that
+// nothing keeps alive; "buffer_length" is the byte length of the view passed in its place, so the two cannot differ.
+// `i64_fast` answers a number whenever it fits one, which every result here does.
+const table = {
+  // int openat(int dirfd, const char *path, int flags, mode_t mode)
+  openat: { args: ["i32", "buffer", "i32", "u32"], returns: "i32" },
+  // int close(int fd)
+  close: { args: ["i32"], returns: "i32" },
+  // ssize_t read(int fd, void *buf, size_t count)
+  read: { args: ["i32", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // ssize_t write(int fd, const void *buf, size_t count)
+  write: { args: ["i32", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // off_t lseek(int fd, off_t offset, int whence)
+  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  // int ftruncate(int fd, off_t length)
+  ftruncate: { args: ["i32", "i64"], returns: "i32" },
+  // int fcntl(int fd, int cmd, long arg)
+  fcntl: { args: ["i32", "i32", "i64"], returns: "i32" },
+  // int ioctl(int fd, unsigned long request, long arg)
+  ioctl: { args: ["i32", "u64", "i64"], returns: "i32" },
+  // int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)
+  statx: { args: ["i32", "buffer", "i32", "u32", "buffer"], returns: "i32" },
+  // int fstatfs(int fd, struct statfs *buf)
+  fstatfs: { args: ["i32", "buffer"], returns: "i32" },
+  // int fchmod(int fd, mode_t mode)
+  fchmod: { args: ["i32", "u32"], returns: "i32" },
+  // int mkdirat(int dirfd, const char *path, mode_t mode)
+  mkdirat: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  // int unlinkat(int dirfd, const char *path, int flags)
+  unlinkat: { args: ["i32", "buffer", "i32"], returns: "i32" },
+  // int linkat(int olddirfd, const char *old, int newdirfd, const char *new, int flags)
+  linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
+  // int renameat(int olddirfd, const char *old, int newdirfd, const char *new)
+  renameat: { args: ["i32", "buffer", "i32", "buffer"], returns: "i32" },
+  // ssize_t getdents64(int fd, void *buf, size_t count)
+  getdents64: { args: ["i32", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // int fsync(int fd)
+  fsync: { args: ["i32"], returns: "i32" },
+  // int fdatasync(int fd)
+  fdatasync: { args: ["i32"], returns: "i32" },
+  // int flock(int fd, int operation)
+  flock: { args: ["i32", "i32"], returns: "i32" },
+  // int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+  poll: { args: ["buffer", "u64", "i32"], returns: "i32" },
+  // int setns(int fd, int nstype)
+  setns: { args: ["i32", "i32"], returns: "i32" },
+  // int socket(int domain, int type, int protocol)
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  // int bind(int fd, const struct sockaddr *addr, socklen_t length)
+  bind: { args: ["i32", "buffer", "buffer_length"], returns: "i32" },
+  // int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+  setsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer_length"], returns: "i32" },
+  // int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+  getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
+  // ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t length)
+  sendto: { args: ["i32", "buffer", "buffer_length", "i32", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from, socklen_t *length)
+  recvfrom: { args: ["i32", "buffer", "buffer_length", "i32", "buffer", "buffer"], returns: FFIType.i64_fast },
+  // long syscall(long number, int dirfd, const char *path, struct open_how *how, size_t size): openat2, no wrapper
+  syscall: { args: ["i64", "i64", "buffer", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // void _exit(int status)
+  _exit: { args: ["i32"], returns: "void" },
+  // int *__errno_location(void)
+  __errno_location: { args: [], returns: "ptr" },
+} as const;
+
+type Libc = ReturnType<typeof open>["symbols"];
+const open = () => dlopen("libc.so.6", table);
+
+let symbols: Libc | undefined;
+
+/** The functions of the C library that we call; loaded at the first use, once. */
+export function libc(): Libc {
+  symbols ??= open().symbols;
+  return symbols;
+}
+
+/** `errno` of this thread. To be read right after the call that failed: anything in between may overwrite it. */
+export function errno(): number {
+  const at = libc().__errno_location();
+  return at === null ? Errno.EIO : read.i32(at);
+}
+
+/** @throws {SysError} if a call answered -1. */
+export function check(result: number | bigint, call: string, path?: string): number {
+  if (result >= 0) return Number(result);
+  throw new SysError(call, errno(), path);
+}
+
+/** As `check()`, for a call that a signal may interrupt: it is made again until it is not. */
+export function restart(call: string, run: () => number | bigint, path?: string): number {
+  for (;;) {
+    const result = run();
+    if (result >= 0) return Number(result);
+    const code = errno();
+    if (code !== Errno.EINTR) throw new SysError(call, code, path);
+  }
+}
+
+const encoder = new TextEncoder();
+
+/** A C string. @throws {SysError} EINVAL for text with a NUL, which C would cut short. */
+export function cstring(text: string): Uint8Array {
+  if (text.includes("\0")) throw new SysError("cstring", Errno.EINVAL, text);
+  return encoder.encode(`${text}\0`);
+}
+
+// The flags below differ between the two architectures: arm64 keeps those of 32-bit arm.
+const arm = process.arch === "arm64";
+
+/** Flags of open(2). Source: asm-generic/fcntl.h, arch/arm64/include/uapi/asm/fcntl.h */
+export const Open = {
+  READ: 0,
+  WRITE: 1,
+  READ_WRITE: 2,
+  CREATE: 0o100,
+  EXCLUSIVE: 0o200,
+  TRUNCATE: 0o1000,
+  APPEND: 0o2000,
+  NONBLOCK: 0o4000,
+  DIRECTORY: arm ? 0o40000 : 0o200000,
+  NOFOLLOW: arm ? 0o100000 : 0o400000,
+  CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
+  /** `O_TMPFILE`, which includes `O_DIRECTORY` */
+  UNNAMED: 0o20000000 | (arm ? 0o40000 : 0o200000),
+} as const;
+
+/** `AT_*` of linux/fcntl.h */
+export const At = {
+  CWD: -100,
+  SYMLINK_NOFOLLOW: 0x100,
+  REMOVEDIR: 0x200,
+  SYMLINK_FOLLOW: 0x400,
+  EMPTY_PATH: 0x1000,
+} as const;
+
+/** `RESOLVE_*` of linux/openat2.h */
+export const Resolve = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+
+const SYS_openat2 = 437; // the same on every architecture, as all since 424
+
+/**
+ * openat2(2), Linux 5.6. `O_CLOEXEC` is always added.
+ *
+ * @returns a descriptor that the caller owns
+ * @throws {SysError}
+ */
+export function openat2(dirfd: number, path: string, flags: number, resolve: number, mode = 0): number {
+  // struct open_how { u64 flags, mode, resolve }
+  const how = new Uint8Array(24);
+  const view = new DataView(how.buffer);
+  view.setUint32(0, flags | Open.CLOEXEC, true);
+  view.setUint32(8, mode, true);
+  view.setUint32(16, resolve, true);
+  const name = cstring(path);
+  return restart("openat2", () => libc().syscall(SYS_openat2, dirfd, name, how, how), path);
+}
+
+/** What fstatfs(2) says the file system is: one of the magic numbers of linux/magic.h, as an unsigned number. */
+export function fileSystemOf(fd: number, path?: string): number {
+  const buffer = new Uint8Array(256); // struct statfs is 120 bytes; `f_type` is its first word
+  check(libc().fstatfs(fd, buffer), "fstatfs", path);
+  return new DataView(buffer.buffer).getUint32(0, true);
+}
+
+/** Part of `struct statx`. `inode` and `device` together name a file for as long as it exists. */
+export interface Stat {
+  readonly mode: number;
+  readonly uid: number;
+  readonly inode: bigint;
+  /** `major:minor`, hexadecimal, as /proc/locks has it */
+  readonly device: string;
+  readonly size: number;
+  /** Wall clock, milliseconds since 1970 */
+  readonly mtimeMs: number;
+}
+
+const STATX_BASIC_STATS = 0x7ff;
+
+/** statx(2); `path` "" means the descriptor itself. A symbolic link is never followed. @throws {SysError} */
+export function stat(dirfd: number, path: string): Stat {
+  const buffer = new Uint8Array(256);
+  const flags = path === "" ? At.EMPTY_PATH : At.SYMLINK_NOFOLLOW;
+  check(libc().statx(dirfd, cstring(path), flags, STATX_BASIC_STATS, buffer), "statx", path);
+  return decodeStat(buffer);
+}
+
+/** As `stat()`, following links: what a path leads to. */
+export function statTarget(path: string): Stat {
+  const buffer = new Uint8Array(256);
+  check(libc().statx(At.CWD, cstring(path), 0, STATX_BASIC_STATS, buffer), "statx", path);
+  return decodeStat(buffer);
+}
+
+function decodeStat(buffer: Uint8Array): Stat {
+  const view = new DataView(buffer.buffer);
+  const hex = (at: number): string => view.getUint32(at, true).toString(16).padStart(2, "0");
+  return {
+    uid: view.getUint32(20, true),
+    mode: view.getUint16(28, true),
+    inode: view.getBigUint64(32, true),
+    size: Number(view.getBigUint64(40, true)),
+    mtimeMs: Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6),
+    device: `${hex(136)}:${hex(140)}`,
+  };
+}
+
+/** Writes all of `bytes`. @throws {SysError}, after a part may have been written. */
+export function writeAll(fd: number, bytes: Uint8Array, path?: string): void {
+  for (let done = 0; done < bytes.length; ) {
+    const rest = bytes.subarray(done);
+    done += restart("write", () => libc().write(fd, rest, rest), path);
+  }
+}
+
+/**
+ * Reads to the end.
+ *
+ * @throws {SysError} EFBIG if there is more than `maxBytes`.
+ */
+export function readAll(fd: number, maxBytes: number, path?: string): Uint8Array {
+  let buffer = new Uint8Array(Math.min(maxBytes + 1, 4096));
+  let length = 0;
+  for (;;) {
+    const rest = buffer.subarray(length);
+    const got = restart("read", () => libc().read(fd, rest, rest), path);
+    if (got === 0) return buffer.slice(0, length);
+    length += got;
+    if (length > maxBytes) throw new SysError("read", Errno.EFBIG, path);
+    if (length === buffer.length) {
+      const larger = new Uint8Array(Math.min(maxBytes + 1, length * 4));
+      larger.set(buffer);
+      buffer = larger;
+    }
+  }
+}
