@@ -1,0 +1,71 @@
+import { Errno, isErrno, SysError } from "./error.ts";
+import { Fd } from "./fd.ts";
+import { fileSystemOf, Open, openat2, Resolve, readAll, writeAll } from "./libc.ts";
+import { inNetns, type Netns } from "./netns.ts";
+
+const PROC_SUPER_MAGIC = 0x9fa0;
+const MAX_BYTES = 64 * 1024;
+
+/**
+ * Opens /proc/sys/<key>. Neither /proc nor what lies beneath may be anything but procfs: a mount or a link put there
+ * would turn a write of ours to another file.
+ */
+function openSysctl(key: string, flags: number): Fd {
+  using proc = Fd.open("/proc", Open.PATH | Open.DIRECTORY | Open.NOFOLLOW);
+  requireProc(proc.raw, "/proc");
+  const resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS;
+  const file = Fd.adopt(openat2(proc.raw, `sys/${key}`, flags, resolve), `sysctl ${key}`);
+  try {
+    requireProc(file.raw, `/proc/sys/${key}`);
+    return file;
+  } catch (thrown) {
+    file[Symbol.dispose]();
+    throw thrown;
+  }
+}
+
+function requireProc(fd: number, path: string): void {
+  if (fileSystemOf(fd, path) !== PROC_SUPER_MAGIC) throw new SysError("fstatfs", Errno.EXDEV, path);
+}
+
+/** A key is a path below /proc/sys, so that an interface name with a dot stays one part of it. */
+function requireKey(key: string): void {
+  if (/^[^/\0]+(\/[^/\0]+)*$/.test(key) && !key.split("/").some((part) => part === "." || part === "..")) return;
+  throw new SysError("sysctl", Errno.EINVAL, key);
+}
+
+// Below net/ the kernel answers for the namespace of the calling thread, so all of it happens in there.
+function within<T>(ns: Netns | undefined, work: () => T extends PromiseLike<unknown> ? never : T): T {
+  return ns === undefined ? work() : inNetns(ns, work);
+}
+
+/**
+ * Reads a sysctl, without its newline.
+ *
+ * @param ns The caller's namespace if absent.
+ * @param key With slashes, such as "net/ipv6/conf/eth0/accept_ra".
+ * @returns undefined for one that the kernel does not have
+ * @throws {SysError}
+ */
+export function readProcSys(ns: Netns | undefined, key: string): string | undefined {
+  requireKey(key);
+  return within<string | undefined>(ns, () => {
+    try {
+      using file = openSysctl(key, Open.READ);
+      return new TextDecoder().decode(readAll(file.raw, MAX_BYTES, key)).replace(/\n$/, "");
+    } catch (thrown) {
+      if (isErrno(thrown, Errno.ENOENT)) return undefined;
+      throw thrown;
+    }
+  });
+}
+
+/** Writes a sysctl. Parameters as for `readProcSys()`. @throws {SysError} ENOENT for one that the kernel lacks */
+export function writeProcSys(ns: Netns | undefined, key: string, value: string): void {
+  requireKey(key);
+  within<void>(ns, () => {
+    using file = openSysctl(key, Open.WRITE);
+    // In one write: the kernel takes each as a whole value.
+    writeAll(file.raw, new TextEncoder().encode(`${value}\n`), key);
+  });
+}
