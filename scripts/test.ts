@@ -25,7 +25,8 @@ interface Suite {
 
 /** In this order: what breaks most and costs least first. */
 const suites: readonly Suite[] = [
-  { name: "unit", folders: ["core", "cmd", "plugins-wasm", "scripts", "test/support"] },
+  { name: "unit", folders: ["core", "cmd", "plugins-wasm", "scripts"] },
+  { name: "support", folders: ["test/support"], node: true },
   { name: "docs", folders: ["test/docs"] },
   { name: "bun", folders: ["test/bun"], node: true },
   { name: "golden", folders: ["test/golden"] },
