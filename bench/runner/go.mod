@@ -1,0 +1,5 @@
+module patchbay.invalid/bench/runner
+
+go 1.24
+
+require golang.org/x/sys v0.35.0
