@@ -1,0 +1,340 @@
+/**
+ * Links, addresses, routes and the rest of one network namespace, as values. Two implementations pass the same suite:
+ * `real.ts` over netlink and `simulated.ts` in memory.
+ */
+import type { Cidr, Ip } from "../base/ip.ts";
+import type { MacvlanMode } from "../netlink/kinds/macvlan.ts";
+import type { NftFamily } from "../netlink/nft.ts";
+import type { NftExpression } from "../netlink/nft-expression.ts";
+import { errnoName, errnoText } from "../sys/error.ts";
+
+/** What the kernel refused, in its own words. The layer that knows for whom it was wraps it into a `CniError`. */
+export class KernelError extends Error {
+  override readonly name = "KernelError";
+  /** What was being done, such as `create veth "veth1"`. */
+  readonly call: string;
+  readonly errno: number;
+  /** The kernel's own sentence, where it sent one. */
+  readonly extack?: string;
+
+  constructor(call: string, errno: number, extack?: string) {
+    const words = extack === undefined || extack === "" ? "" : `: ${extack}`;
+    super(`Cannot ${call}: ${errnoName(errno)} (${errnoText(errno)})${words}`);
+    this.call = call;
+    this.errno = errno;
+    if (extack !== undefined) this.extack = extack;
+  }
+
+  get errnoName(): string {
+    return errnoName(this.errno);
+  }
+}
+
+/** A link as the kernel has it. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  /** Such as "veth"; empty for a physical device and for loopback. */
+  readonly kind: string;
+  /** Lower case with colons; empty for a link without a hardware address. */
+  readonly mac: string;
+  readonly mtu: number;
+  /** The user wants it up. */
+  readonly up: boolean;
+  /** It is up and can carry traffic. */
+  readonly running: boolean;
+  readonly loopback: boolean;
+  /** Index of the lower device, or of a veth's peer; in namespace `parentNetnsId` when that is present. */
+  readonly parent?: number;
+  readonly parentNetnsId?: number;
+  /** Index of the bridge it is a port of. */
+  readonly master?: number;
+  /** Asked for by the user; a link can be promiscuous for its macvlans' sake without it. */
+  readonly promisc: boolean;
+  readonly allmulti: boolean;
+  readonly alias?: string;
+  readonly group: number;
+  readonly txQueueLength: number;
+  /** What only this kind has. */
+  readonly data?: LinkData;
+  /** What its bridge keeps of it. */
+  readonly port?: { readonly hairpin: boolean; readonly isolated: boolean };
+}
+
+export interface LinkData {
+  readonly vlanFiltering?: boolean;
+  readonly mode?: MacvlanMode;
+  readonly bcQueueLength?: number;
+}
+
+interface LinkBasics {
+  readonly name: string;
+  /** Drawn by the kernel if absent; a link of ours always has one. */
+  readonly mac?: string | undefined;
+  readonly mtu?: number | undefined;
+  readonly up?: boolean | undefined;
+  /** Up to 255 bytes, for people. */
+  readonly alias?: string | undefined;
+  /** A bridge in the namespace that the link is born in. */
+  readonly master?: number | undefined;
+  readonly txQueueLength?: number | undefined;
+}
+
+export interface VethSpec extends LinkBasics {
+  readonly kind: "veth";
+  /** The other end, born in namespace `in`, or here. */
+  readonly peer: {
+    readonly name: string;
+    readonly mac?: string | undefined;
+    readonly mtu?: number | undefined;
+    readonly in?: Kernel | undefined;
+  };
+}
+export interface BridgeSpec extends LinkBasics {
+  readonly kind: "bridge";
+  readonly vlanFiltering?: boolean | undefined;
+  /** VLAN that a port is born with; 0 for none, the kernel's own default is 1. */
+  readonly vlanDefaultPvid?: number | undefined;
+  readonly multicastSnooping?: boolean | undefined;
+}
+export interface MacvlanSpec extends LinkBasics {
+  readonly kind: "macvlan";
+  /** Index of the lower device, in this namespace. */
+  readonly parent: number;
+  readonly mode: MacvlanMode;
+  readonly bcQueueLength?: number | undefined;
+  /** Where it is born, if not here. Up to Linux 6.12 its name must be free in this namespace too. */
+  readonly in?: Kernel | undefined;
+}
+export interface DummySpec extends LinkBasics {
+  readonly kind: "dummy";
+}
+export type LinkSpec = VethSpec | BridgeSpec | MacvlanSpec | DummySpec;
+
+/** What to change; what is absent stays. */
+export interface LinkChange {
+  readonly name?: string | undefined;
+  readonly up?: boolean | undefined;
+  readonly mtu?: number | undefined;
+  readonly mac?: string | undefined;
+  /** 0 takes it out of its bridge. */
+  readonly master?: number | undefined;
+  readonly promisc?: boolean | undefined;
+  readonly allmulti?: boolean | undefined;
+  /** Empty removes it. */
+  readonly alias?: string | undefined;
+  readonly group?: number | undefined;
+  readonly txQueueLength?: number | undefined;
+  /** Of a bridge's port. */
+  readonly hairpin?: boolean | undefined;
+  readonly isolated?: boolean | undefined;
+  /** Of a bridge. */
+  readonly vlanFiltering?: boolean | undefined;
+}
+
+export interface LinkAddress {
+  readonly address: Cidr;
+  /** `RT_SCOPE_*`: 0 is global, 253 link, 254 host. */
+  readonly scope?: number | undefined;
+  /** IPv6: without duplicate address detection. */
+  readonly noDad?: boolean | undefined;
+  /** The kernel makes no route to the address's network. */
+  readonly noPrefixRoute?: boolean | undefined;
+  /** Answered only. */
+  readonly tentative?: boolean | undefined;
+  readonly dadFailed?: boolean | undefined;
+}
+
+export interface Route {
+  readonly family: 4 | 6;
+  /** Absent for the default route. */
+  readonly dst?: Cidr | undefined;
+  readonly gateway?: Ip | undefined;
+  readonly index?: number | undefined;
+  /** The preferred source address. */
+  readonly source?: Ip | undefined;
+  /** 254, main, if absent. */
+  readonly table?: number | undefined;
+  /** IPv4. If absent: link when there is no gateway, else global. */
+  readonly scope?: number | undefined;
+  readonly priority?: number | undefined;
+  readonly mtu?: number | undefined;
+  readonly advmss?: number | undefined;
+  /** `RTPROT_*`; 3, boot, if absent. */
+  readonly protocol?: number | undefined;
+  readonly onlink?: boolean | undefined;
+  /** `RTN_*`; 1, unicast, if absent. */
+  readonly type?: number | undefined;
+}
+
+export interface RouteFilter {
+  readonly family?: 4 | 6 | undefined;
+  readonly index?: number | undefined;
+  readonly table?: number | undefined;
+}
+
+export interface Rule {
+  readonly family: 4 | 6;
+  readonly from?: Cidr | undefined;
+  readonly to?: Cidr | undefined;
+  readonly table: number;
+  /** The kernel takes the next below its lowest if absent. */
+  readonly priority?: number | undefined;
+  readonly iif?: string | undefined;
+  readonly oif?: string | undefined;
+  readonly mark?: number | undefined;
+  readonly markMask?: number | undefined;
+}
+
+export interface Neighbour {
+  readonly index: number;
+  readonly address: Ip;
+  readonly mac: string;
+  /** Answered: made by hand, as `addNeighbour()` makes them. */
+  readonly permanent?: boolean | undefined;
+}
+
+export interface BridgeVlan {
+  readonly first: number;
+  /** Equal to `first` if absent. */
+  readonly last?: number | undefined;
+  readonly pvid?: boolean | undefined;
+  readonly untagged?: boolean | undefined;
+}
+
+// --- nf_tables -------------------------------------------------------------------------------------------------------
+
+export interface NftBase {
+  readonly type: "filter" | "nat";
+  readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
+  readonly priority: number;
+}
+/** What the keys of a verdict map are. */
+export type NftKeyType = "ipv4" | "ipv6" | "ifname";
+
+interface InTable {
+  readonly family: NftFamily;
+  readonly table: string;
+}
+interface NftTable extends InTable {
+  readonly what: "table";
+}
+interface NftChain extends InTable {
+  readonly what: "chain";
+  readonly chain: string;
+  readonly base?: NftBase;
+}
+interface NftRuleIn extends InTable {
+  readonly what: "rule";
+  readonly chain: string;
+  readonly expressions: readonly NftExpression[];
+}
+interface NftMap extends InTable {
+  readonly what: "map";
+  readonly map: string;
+  readonly key: NftKeyType;
+}
+interface NftElement extends InTable {
+  readonly what: "element";
+  readonly map: string;
+  readonly key: Uint8Array;
+  /** Where the verdict jumps. A delete that names it leaves an element alone that jumps elsewhere. */
+  readonly chain: string;
+}
+
+/**
+ * One change of a transaction. Adding what is there already is no error, except an element that jumps elsewhere
+ * (EEXIST) and a rule, of which there is then one more. Deleting what is not there is no error. `flush` empties a chain.
+ */
+export type NftChange =
+  | ({ readonly op: "add" } & (NftTable | NftChain | NftRuleIn | NftMap | NftElement))
+  | ({ readonly op: "delete" } & (NftTable | Omit<NftChain, "base"> | Omit<NftMap, "key"> | NftElement))
+  | ({ readonly op: "flush" } & Omit<NftChain, "base">);
+
+export interface NftMapElement {
+  readonly key: Uint8Array;
+  readonly chain: string;
+}
+
+// --- One namespace ---------------------------------------------------------------------------------------------------
+
+/** One network namespace. Every call throws `KernelError` when the kernel refuses, and `SysError` below that. */
+export interface Kernel extends Disposable {
+  /** Names the namespace until the node reboots. */
+  readonly cookie: bigint;
+  /** The node's own namespace: nothing is ever deleted by group there. */
+  readonly isHost: boolean;
+
+  /**
+   * Makes a link and never takes one that is there: EEXIST. If it throws, there is no link.
+   *
+   * @returns the link as the kernel has it, of a veth the end that is here, of a macvlan as it is in `in`
+   */
+  createLink(spec: LinkSpec): Link;
+  /** @param name Its name, or one of its alternative names: compare `name` of the answer where that matters. */
+  linkByName(name: string): Link | undefined;
+  linkByIndex(index: number): Link | undefined;
+  links(): Link[];
+  setLink(index: number, change: LinkChange): void;
+  /** @returns the link as it is there; its index may be another */
+  moveLink(index: number, to: Kernel, name?: string): Link;
+  /** @returns whether it was there */
+  deleteLink(index: number): boolean;
+  /**
+   * Deletes several links at once, which in a pod's namespace costs the kernel one wait instead of one for each. Those
+   * that are gone already are no error.
+   */
+  deleteLinks(links: readonly { readonly index: number }[]): void;
+
+  addAddress(index: number, address: LinkAddress): void;
+  /** @returns whether it was there */
+  deleteAddress(index: number, address: LinkAddress): boolean;
+  addresses(index?: number): (LinkAddress & { readonly index: number })[];
+
+  /** @param mode "exclusive" if absent: EEXIST for a route with the same destination, table and priority. */
+  addRoute(route: Route, mode?: "exclusive" | "append" | "replace"): void;
+  /** @returns whether it was there */
+  deleteRoute(route: Route): boolean;
+  /** A route with several next hops is answered as one for each. */
+  routes(filter?: RouteFilter): Route[];
+
+  addRule(rule: Rule): void;
+  /** @returns whether it was there */
+  deleteRule(rule: Rule): boolean;
+  rules(family?: 4 | 6): Rule[];
+
+  /** Makes a permanent entry, in place of what was learned for that address. */
+  addNeighbour(neighbour: Neighbour): void;
+  /** @returns whether it was there */
+  deleteNeighbour(neighbour: { readonly index: number; readonly address: Ip }): boolean;
+  neighbours(index?: number): Neighbour[];
+
+  /** @param self The link is the bridge itself, not a port. EOPNOTSUPP where the kernel has no VLAN filtering. */
+  setBridgeVlans(index: number, vlans: readonly BridgeVlan[], mode: "add" | "delete", self?: boolean): void;
+  bridgeVlans(index: number): BridgeVlan[];
+
+  /** @param key With slashes, such as "net/ipv4/ip_forward". @returns undefined for one that the kernel lacks */
+  sysctl(key: string): string | undefined;
+  /** @throws SysError ENOENT for one that the kernel lacks */
+  setSysctl(key: string, value: string): void;
+
+  /** One transaction: all of it, or nothing. */
+  nft(changes: readonly NftChange[]): void;
+  /** The rules of a chain in order; undefined when there is no such chain. */
+  nftRules(family: NftFamily, table: string, chain: string): NftExpression[][] | undefined;
+  nftChains(family: NftFamily, table: string): string[];
+  /** Undefined when there is no such map. */
+  nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined;
+
+  /**
+   * Waits until no address of the link is tentative any more.
+   *
+   * @param deadlineMs On the clock of `monotonicMs()`.
+   * @throws KernelError EADDRINUSE when an address is used by somebody else, ETIMEDOUT at the deadline
+   */
+  waitAddresses(index: number, deadlineMs: number): void;
+  /** Waits until the link can carry traffic. @returns false at the deadline. @throws KernelError ENODEV */
+  waitRunning(index: number, deadlineMs: number): boolean;
+  /** Tells the neighbours: a gratuitous ARP for each IPv4 address, an unsolicited advertisement for each IPv6 one. */
+  announce(index: number, addresses: readonly Ip[]): void;
+}

@@ -1,0 +1,60 @@
+/** Links, `RTM_*LINK`. Source: linux/rtnetlink.h, linux/if_link.h */
+import { attrs, body, bytes, cstr, type Into, i32, type Of, u8, u32 } from "../wire/codec.ts";
+import { bridge } from "./kinds/bridge.ts";
+import { bridgePort } from "./kinds/bridge-port.ts";
+import { macvlan } from "./kinds/macvlan.ts";
+import { veth } from "./kinds/veth.ts";
+import { ifinfomsg } from "./link-header.ts";
+
+/**
+ * `IFLA_LINKINFO`: the kind, and its data under the kind's own name; `port` is what the master keeps of its port.
+ * A kind without data, such as dummy, needs nothing here. Source: linux/if_link.h, `IFLA_INFO_*`
+ */
+const linkInfo = attrs({
+  kind: [1, cstr],
+  veth: [2, veth, { when: ["kind", "veth"] }],
+  bridge: [2, bridge, { when: ["kind", "bridge"] }],
+  macvlan: [2, macvlan, { when: ["kind", "macvlan"] }],
+  portKind: [4, cstr],
+  bridgePort: [5, bridgePort, { when: ["portKind", "bridge"] }],
+});
+
+/** `IFLA_*`. A field added here is encoded, decoded and typed; nothing else to edit. */
+const linkAttrs = attrs({
+  address: [1, bytes], //       hardware address, 6 bytes on Ethernet
+  broadcast: [2, bytes],
+  name: [3, cstr], //           IFLA_IFNAME: at most 15 bytes, IFNAMSIZ - 1
+  mtu: [4, u32], //             bytes
+  parent: [5, u32], //          IFLA_LINK: ifindex of the lower device, or of a veth's peer
+  master: [10, u32], //         ifindex of the bridge; 0 takes it out
+  txQueueLength: [13, u32], //  packets
+  operState: [16, u8], //       RFC 2863: 6 is up, 0 unknown
+  info: [18, linkInfo],
+  alias: [20, cstr], //         at most 255 bytes
+  group: [27, u32],
+  netnsFd: [28, u32], //        a descriptor of the namespace to be born in or to move to
+  extMask: [29, u32], //        RTEXT_FILTER_*: what a get leaves out or adds
+  promiscuity: [30, u32], //    how many want it promiscuous, the user or a macvlan on it
+  txQueues: [31, u32],
+  rxQueues: [32, u32],
+  parentNetnsId: [37, i32], // IFLA_LINK_NETNSID: where `parent` is, when elsewhere
+  allmulti: [61, u32], //       count, as promiscuity
+});
+
+export const link = body(ifinfomsg, linkAttrs);
+export type LinkMessage = Of<typeof link>;
+export type LinkRequest = Into<typeof link>;
+
+/** `IFF_*`, the bits of `flags` that are read or set here. Source: linux/if.h */
+export const LinkFlag = {
+  UP: 0x1,
+  LOOPBACK: 0x8,
+  RUNNING: 0x40,
+  PROMISC: 0x100,
+  ALLMULTI: 0x200,
+} as const;
+
+/** `IF_OPER_UP` */
+export const OPER_UP = 6;
+/** `RTEXT_FILTER_SKIP_STATS`: two thirds of an answer are counters that nobody here reads. */
+export const SKIP_STATS = 0x8;

@@ -1,0 +1,41 @@
+/** The expressions that rules are made of; a new one is a line here. Source: linux/netfilter/nf_tables.h */
+import { attrs, cstr, type Into, NESTED, type Of, u32be } from "../wire/codec.ts";
+import { data } from "./nft-data.ts";
+
+const payload = attrs({ to: [1, u32be], base: [2, u32be], offset: [3, u32be], length: [4, u32be] });
+const cmp = attrs({ from: [1, u32be], op: [2, u32be], data: [3 | NESTED, data] });
+const meta = attrs({ to: [1, u32be], key: [2, u32be], from: [3, u32be] });
+const bitwise = attrs({
+  from: [1, u32be],
+  to: [2, u32be],
+  length: [3, u32be],
+  mask: [4 | NESTED, data],
+  xor: [5 | NESTED, data],
+  op: [6, u32be],
+});
+const immediate = attrs({ to: [1, u32be], data: [2 | NESTED, data] });
+const lookup = attrs({ set: [1, cstr], from: [2, u32be], to: [3, u32be], setId: [4, u32be], flags: [5, u32be] });
+const masq = attrs({ flags: [1, u32be], fromPort: [2, u32be], toPort: [3, u32be] });
+
+/** `NFTA_EXPR_*`: a name, and its attributes under that name. */
+export const expression = attrs({
+  name: [1, cstr],
+  payload: [2 | NESTED, payload, { when: ["name", "payload"] }],
+  cmp: [2 | NESTED, cmp, { when: ["name", "cmp"] }],
+  meta: [2 | NESTED, meta, { when: ["name", "meta"] }],
+  bitwise: [2 | NESTED, bitwise, { when: ["name", "bitwise"] }],
+  immediate: [2 | NESTED, immediate, { when: ["name", "immediate"] }],
+  lookup: [2 | NESTED, lookup, { when: ["name", "lookup"] }],
+  masq: [2 | NESTED, masq, { when: ["name", "masq"] }],
+});
+export type NftExpression = Into<typeof expression>;
+export type NftExpressionOut = Of<typeof expression>;
+
+/** `NFT_REG_*`: the verdict, and the first 16-byte register. */
+export const Register = { VERDICT: 0, ONE: 1 } as const;
+/** `NFT_PAYLOAD_*_HEADER` */
+export const PayloadBase = { LINK: 0, NETWORK: 1, TRANSPORT: 2 } as const;
+/** `NFT_META_*` */
+export const MetaKey = { PROTOCOL: 1, IIFNAME: 6, OIFNAME: 7, NFPROTO: 15 } as const;
+/** `NFT_CMP_*` */
+export const Compare = { EQ: 0, NEQ: 1 } as const;
