@@ -29,16 +29,16 @@ const LOCK_NB = 4;
 const SEEK_CUR = 1;
 
 /** File systems where a lock may mean nothing or block for ever. Source: linux/magic.h, and the file systems' own. */
-const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
-  26985: "nfs",
-  20859: "smb",
-  4283649346: "cifs",
-  4266872130: "smb2",
-  1702057286: "fuse",
-  16914839: "9p",
-  12805120: "ceph",
-  1397113167: "afs",
-};
+const NETWORK_FILE_SYSTEMS: ReadonlyArray<readonly [number, string]> = [
+  [0x6969, "nfs"],
+  [0x517b, "smb"],
+  [0xff534d42, "cifs"],
+  [0xfe534d42, "smb2"],
+  [0x65735546, "fuse"],
+  [0x01021997, "9p"],
+  [0x00c36400, "ceph"],
+  [0x5346414f, "afs"],
+];
 
 /**
  * One name in a directory. A leading dot is ours: names of files that are not yet complete begin so.
@@ -412,7 +412,8 @@ function requireOwn({ uid, mode }: Stat, path: string): void {
 }
 
 function requireLocal(fd: number, path: string): void {
-  const kind = NETWORK_FILE_SYSTEMS[fileSystemOf(fd, path)];
+  const magic = fileSystemOf(fd, path);
+  const kind = NETWORK_FILE_SYSTEMS.find(([number]) => number === magic)?.[1];
   if (kind === undefined) return;
   throw new CniError(Code.IoFailure, `Cannot keep state in "${path}": it is on a network file system (${kind})`, {
     remedy: "Put the directory on a disk or a tmpfs of the node",

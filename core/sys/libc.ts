@@ -62,6 +62,33 @@ const table = {
   recvfrom: { args: ["i32", "buffer", "buffer_length", "i32", "buffer", "buffer"], returns: FFIType.i64_fast },
   // long syscall(long number, int dirfd, const char *path, struct open_how *how, size_t size): openat2, no wrapper
   syscall: { args: ["i64", "i64", "buffer", "buffer", "buffer_length"], returns: FFIType.i64_fast },
+  // int sigaction(int signal, const struct sigaction *new, struct sigaction *old)
+  sigaction: { args: ["i32", "buffer", "buffer"], returns: "i32" },
+  // int eventfd(unsigned int value, int flags)
+  eventfd: { args: ["u32", "i32"], returns: "i32" },
+  // void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+  mmap: { args: ["u64", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
+  // int mprotect(void *address, size_t length, int protection)
+  mprotect: { args: ["u64", "u64", "i32"], returns: "i32" },
+  // int pipe2(int fds[2], int flags)
+  pipe2: { args: ["buffer", "i32"], returns: "i32" },
+  // int kill(pid_t pid, int signal)
+  kill: { args: ["i32", "i32"], returns: "i32" },
+  // int waitid(idtype_t idtype, id_t id, siginfo_t *info, int options)
+  waitid: { args: ["i32", "u32", "buffer", "i32"], returns: "i32" },
+  // int posix_spawn(pid_t *pid, const char *path, file_actions *, attributes *, char *argv[], char *envp[])
+  // It and its kin answer the error number, and leave errno alone.
+  posix_spawn: { args: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"], returns: "i32" },
+  posix_spawn_file_actions_init: { args: ["buffer"], returns: "i32" },
+  posix_spawn_file_actions_destroy: { args: ["buffer"], returns: "i32" },
+  posix_spawn_file_actions_adddup2: { args: ["buffer", "i32", "i32"], returns: "i32" },
+  posix_spawn_file_actions_addchdir_np: { args: ["buffer", "buffer"], returns: "i32" },
+  posix_spawnattr_init: { args: ["buffer"], returns: "i32" },
+  posix_spawnattr_destroy: { args: ["buffer"], returns: "i32" },
+  posix_spawnattr_setflags: { args: ["buffer", "i32"], returns: "i32" },
+  posix_spawnattr_setpgroup: { args: ["buffer", "i32"], returns: "i32" },
+  posix_spawnattr_setsigmask: { args: ["buffer", "buffer"], returns: "i32" },
+  posix_spawnattr_setsigdefault: { args: ["buffer", "buffer"], returns: "i32" },
   // void _exit(int status)
   _exit: { args: ["i32"], returns: "void" },
   // int *__errno_location(void)
@@ -77,6 +104,17 @@ let symbols: Libc | undefined;
 export function libc(): Libc {
   symbols ??= open().symbols;
   return symbols;
+}
+
+const openNumbers = () =>
+  dlopen("libc.so.6", { syscall: { args: ["i64", "i64", "i64", "i64"], returns: FFIType.i64_fast } });
+
+let numbers: ReturnType<typeof openNumbers>["symbols"] | undefined;
+
+/** syscall(2) for a call that takes up to three numbers and has no wrapper in glibc 2.31. @returns -1 for a failure */
+export function syscall(call: number, a: number, b: number, c: number): number {
+  numbers ??= openNumbers().symbols;
+  return Number(numbers.syscall(call, a, b, c));
 }
 
 /** `errno` of this thread. To be read right after the call that failed: anything in between may overwrite it. */

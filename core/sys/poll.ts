@@ -43,9 +43,9 @@ export class Poll {
     return 0;
   }
 
-  /** What is ready at a place: `POLLIN` and so on; 0 for nothing. */
+  /** What is ready at a place: `POLLIN` and so on; 0 for nothing, and for a place that is negative. */
   events(at: number): number {
-    return at < this.#count ? this.#view.getUint16(at * 8 + 6, true) : 0;
+    return at >= 0 && at < this.#count ? this.#view.getUint16(at * 8 + 6, true) : 0;
   }
 }
 
