@@ -1,0 +1,48 @@
+/**
+ * Everything a guest can ask for. The linker, the reference page, the golden file and the SDK's bindings are made from
+ * this table; a call that is not in it does not exist.
+ */
+import type { HostCall } from "./call.ts";
+import * as address from "./calls/address.ts";
+import * as link from "./calls/link.ts";
+import * as nft from "./calls/nft.ts";
+import * as node from "./calls/node.ts";
+import * as service from "./calls/service.ts";
+
+/** Number of the ABI, which is the number in the import module's name. */
+export const abi = 1;
+export const importModule = `patchbay_${abi}`;
+
+export const hostCalls: readonly HostCall[] = [
+  link.linkCreate,
+  link.linkOpen,
+  link.linkList,
+  link.linkSet,
+  link.linkMove,
+  link.linkDelete,
+  link.linkWait,
+  address.addrAdd,
+  address.addrDelete,
+  address.addrList,
+  address.routeAdd,
+  address.routeDelete,
+  address.routeList,
+  address.ruleAdd,
+  address.ruleDelete,
+  address.neighAdd,
+  node.bridgeVlanSet,
+  node.sysctlGet,
+  node.sysctlSet,
+  nft.nftApply,
+  nft.nftCheck,
+  address.announce,
+  service.ipamAdd,
+  service.ipamCheck,
+  service.ipamDelete,
+  service.ipamStatus,
+  service.leaseAcquire,
+  service.leaseRelease,
+  service.noteSet,
+  service.noteGet,
+  service.log,
+];

@@ -1,0 +1,41 @@
+/** A guest's result is a claim. What it names must be the attachment's, or granted to it, or what the plugins before said. */
+import { CniError, Code } from "../base/error.ts";
+import { parseCidr, sameIp } from "../base/ip.ts";
+import { isObject, type Json, type JsonObject } from "../base/json.ts";
+import type { GuestContext } from "./context.ts";
+
+const list = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? (value as readonly Json[]) : []);
+
+/** @throws {CniError} 101 naming the plugin and what it claims without having it. */
+export function checkHonest(guest: GuestContext, result: JsonObject): void {
+  const { setup } = guest;
+  const lie = (what: string): CniError =>
+    new CniError(Code.NotAllowed, `Cannot accept the result of plugin "${setup.manifest.name}": it claims ${what}`, {
+      remedy: "Report this to the author of the plugin",
+    });
+  const before = isObject(setup.conf.prevResult) ? setup.conf.prevResult : {};
+  const links = guest.handles.links();
+  for (const claim of list(result.interfaces)) {
+    if (!isObject(claim) || typeof claim.name !== "string") throw lie("an interface without a name");
+    const sandbox = typeof claim.sandbox === "string" ? claim.sandbox : "";
+    if (sandbox !== "" && sandbox !== setup.netnsPath) throw lie(`an interface in "${sandbox}", which is not the pod`);
+    const where = sandbox === "" ? "host" : "pod";
+    const known = list(before.interfaces).some(
+      (i) => isObject(i) && i.name === claim.name && (typeof i.sandbox === "string" ? i.sandbox : "") === sandbox,
+    );
+    if (known) continue;
+    const link = links.find((l) => l.in === where && l.name === claim.name);
+    const whose = link?.target.whose;
+    if (link === undefined || (whose !== "own" && whose !== "granted")) throw lie(`the interface "${claim.name}"`);
+    if (typeof claim.mac === "string" && claim.mac.toLowerCase() !== link.mac.toLowerCase()) {
+      throw lie(`the address "${claim.mac}" for "${claim.name}", which has "${link.mac}"`);
+    }
+  }
+  for (const claim of list(result.ips)) {
+    const text = isObject(claim) && typeof claim.address === "string" ? claim.address : "";
+    const address = parseCidr(text);
+    const held = (c: { readonly ip: { readonly family: 4 | 6; readonly bytes: Uint8Array } }): boolean =>
+      address !== undefined && sameIp(c.ip, address.ip);
+    if (!guest.addresses.some(held) && !guest.configured.some(held)) throw lie(`the IP address "${text}"`);
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * Takes back what journals say, without the guests that did it. Steps go backwards; the deletion of links is put off
+ * to the end and done for all journals at once, because deleting several links in one message costs the kernel little
+ * more than deleting one.
+ */
+import { parseCidr } from "../base/ip.ts";
+import type { Json, JsonObject } from "../base/json.ts";
+import { type Kernel, KernelError, type Link, type LinkChange } from "../kernel/kernel.ts";
+import type { Entry, Place, UndoStep } from "../state/entries.ts";
+import { SysError } from "../sys/error.ts";
+import { neighbourFromRecord, routeFromRecord, ruleFromRecord } from "./calls/address.ts";
+import { removeNft } from "./calls/nft.ts";
+import { isBegun, isMade, type OwnLink, ownLinks } from "./facts.ts";
+
+export interface UndoPart {
+  readonly entries: readonly Entry[];
+  /** Hears of each step that is taken back. */
+  undone?(id: number): void;
+}
+
+export interface UndoFailure {
+  /** Which of the parts. */
+  readonly part: number;
+  readonly id: number;
+  readonly step: UndoStep;
+  readonly cause: unknown;
+}
+
+export interface UndoPlaces {
+  /** The pod's kernel, its namespace checked by cookie; undefined when that is gone, and with it all that was in it. */
+  readonly pod: Kernel | undefined;
+  readonly host: Kernel;
+}
+
+const gone = new Set(["ENOENT", "ENODEV", "ESRCH", "EADDRNOTAVAIL", "ENXIO"]);
+
+/** What is no longer there needs no undoing. */
+function tolerant(work: () => void): void {
+  try {
+    work();
+  } catch (thrown) {
+    const errno = thrown instanceof KernelError || thrown instanceof SysError ? thrown.errnoName : undefined;
+    if (errno === undefined || !gone.has(errno)) throw thrown;
+  }
+}
+
+const flags = ["up", "promisc", "allmulti"] as const;
+const numbers = ["mtu", "master", "txQueueLength"] as const;
+const texts = ["mac", "name"] as const;
+
+/** The former state of a link, as far as the record is one. */
+function formerChange(former: JsonObject): LinkChange {
+  const change: { [key: string]: Json } = {};
+  for (const key of flags) if (typeof former[key] === "boolean") change[key] = former[key];
+  for (const key of numbers) if (typeof former[key] === "number") change[key] = former[key];
+  for (const key of texts) if (typeof former[key] === "string") change[key] = former[key];
+  return change as LinkChange;
+}
+
+/** One step that is not the deletion of a link. @returns False for a step that is not the kernel's. */
+function takeBack(step: UndoStep, places: UndoPlaces): boolean {
+  if (step.do === "nft") {
+    tolerant(() => removeNft(places.host, step));
+    return true;
+  }
+  if (step.do === "lease" || step.do === "network-object" || step.do === "delegate" || step.do === "link") return false;
+  const kernel = step.in === "pod" ? places.pod : places.host;
+  if (kernel === undefined) return true;
+  tolerant(() => {
+    switch (step.do) {
+      case "unset": {
+        const change = formerChange(step.former);
+        if (Object.keys(change).length > 0) kernel.setLink(step.link.index, change);
+        break;
+      }
+      case "address": {
+        const address = parseCidr(step.address);
+        if (address !== undefined) kernel.deleteAddress(step.link.index, { address });
+        break;
+      }
+      case "route": {
+        const route = routeFromRecord(step.route);
+        if (route !== undefined) kernel.deleteRoute(route);
+        break;
+      }
+      case "rule": {
+        const rule = ruleFromRecord(step.rule);
+        if (rule !== undefined) kernel.deleteRule(rule);
+        break;
+      }
+      case "neighbour": {
+        const neighbour = neighbourFromRecord(step.neighbour, step.link.index);
+        if (neighbour !== undefined) kernel.deleteNeighbour(neighbour);
+        break;
+      }
+      case "sysctl":
+        kernel.setSysctl(step.key, step.former);
+        break;
+    }
+  });
+  return true;
+}
+
+/** Where a step's effect was on a link that this journal deletes anyway. */
+function diesWithLink(step: UndoStep, own: readonly OwnLink[]): boolean {
+  if (step.do !== "unset" && step.do !== "address" && step.do !== "neighbour") return false;
+  return own.some((o) => o.made?.in === step.in && o.made.index === step.link.index);
+}
+
+interface Doomed {
+  readonly part: number;
+  readonly own: OwnLink;
+}
+
+/** The link that a record means, if it is there and still that link. */
+function find(own: OwnLink, where: Place, kernel: Kernel, all: () => readonly Link[]): Link | undefined {
+  if (own.made !== undefined) {
+    if (own.made.in !== where) return undefined;
+    const link = kernel.linkByIndex(own.made.index);
+    return link !== undefined && isMade(own, where, link) ? link : undefined;
+  }
+  if (where === "pod") return all().find((link) => isBegun(own, link));
+  for (const name of [own.step.name, own.step.temporary]) {
+    const link = name === undefined ? undefined : kernel.linkByName(name);
+    if (link !== undefined && isBegun(own, link)) return link;
+  }
+  return undefined;
+}
+
+/**
+ * Undoes the kernel's part of journals, the last journal first. Leases, delegates and references on network objects
+ * are for others, who come after: an address is free only when nothing has it.
+ *
+ * @returns What could not be undone. The rest was, whatever failed before it.
+ */
+export function undoKernelSteps(parts: readonly UndoPart[], places: UndoPlaces): UndoFailure[] {
+  const failures: UndoFailure[] = [];
+  const doomed: Doomed[] = [];
+  for (let p = parts.length - 1; p >= 0; p--) {
+    const part = parts[p];
+    if (part === undefined) continue;
+    const own = ownLinks(part.entries);
+    const over = new Set(part.entries.flatMap((e) => (e.is === "undone" ? [e.id] : [])));
+    for (let i = part.entries.length - 1; i >= 0; i--) {
+      const e = part.entries[i];
+      if (e?.is !== "undo" || over.has(e.id)) continue;
+      if (e.step.do === "link") {
+        const link = own.find((o) => o.id === e.id);
+        if (link !== undefined) doomed.push({ part: p, own: link });
+        continue;
+      }
+      if (diesWithLink(e.step, own)) continue;
+      try {
+        if (takeBack(e.step, places)) part.undone?.(e.id);
+      } catch (cause) {
+        failures.push({ part: p, id: e.id, step: e.step, cause });
+      }
+    }
+  }
+  if (doomed.length > 0) deleteAll(doomed, parts, places, failures);
+  return failures;
+}
+
+function deleteAll(
+  doomed: readonly Doomed[],
+  parts: readonly UndoPart[],
+  places: UndoPlaces,
+  failures: UndoFailure[],
+): void {
+  const left = new Map<number, unknown>();
+  const attempt = (n: number, work: () => void): void => {
+    try {
+      tolerant(work);
+    } catch (cause) {
+      left.set(n, cause);
+    }
+  };
+  for (const where of ["pod", "host"] as const) {
+    const kernel = where === "pod" ? places.pod : places.host;
+    if (kernel === undefined) continue;
+    let listed: readonly Link[] | undefined;
+    const all = (): readonly Link[] => (listed ??= kernel.links());
+    const found: { readonly n: number; readonly link: Link }[] = [];
+    for (const [n, d] of doomed.entries()) {
+      attempt(n, () => {
+        const link = find(d.own, where, kernel, all);
+        // The node's end of a veth goes with the pod's, so what is in the pod comes first and all at once.
+        if (link !== undefined && !found.some((f) => f.link.index === link.index)) found.push({ n, link });
+      });
+    }
+    if (where === "pod" && found.length > 1) {
+      try {
+        kernel.deleteLinks(found.map((f) => f.link));
+        continue;
+      } catch {
+        // One of them stays: singly, the others go and the error is that one's.
+      }
+    }
+    for (const { n, link } of found) attempt(n, () => void kernel.deleteLink(link.index));
+  }
+  for (const [n, d] of doomed.entries()) {
+    const cause = left.get(n);
+    if (cause === undefined) parts[d.part]?.undone?.(d.own.id);
+    else failures.push({ part: d.part, id: d.own.id, step: d.own.step, cause });
+  }
+}
