@@ -1,0 +1,175 @@
+/**
+ * What must outlive the kernel: for every delegate that is a CNI binary or a module with `"undo": "guest"`, all that
+ * its DEL needs. A record is on the disk before its delegate runs. The result that the delegate gave is put beside it
+ * without waiting for the disk: a DEL after a power failure may lack it, as CNI allows, and a DEL after a reboot needs
+ * it for nothing that the reboot did not take.
+ */
+import { isObject, type JsonObject } from "../base/json.ts";
+import { Dir } from "../sys/dir.ts";
+import { Errno, isErrno } from "../sys/error.ts";
+import { ioFailure } from "./failure.ts";
+import { formatLine, parseLines } from "./line.ts";
+import { Quarantine } from "./quarantine.ts";
+
+const MAX_RECORD_BYTES = 4 << 20;
+const RECORD = /^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})@([0-9a-f]{16})-(\d{1,4})\.record$/;
+
+/** Which delegate's record it is. */
+export interface RecordId {
+  readonly container: string;
+  /** `Journal.key` */
+  readonly key: string;
+  /** The delegate's place in its list. */
+  readonly plugin: number;
+}
+
+export interface DurableRecord extends RecordId {
+  readonly format: 1;
+  readonly bootId: string;
+  readonly network: string;
+  readonly ifname: string;
+  readonly type: string;
+  readonly how: "guest" | "binary" | "ipam";
+  readonly sha256?: string;
+  /** As CNI_NETNS had it; DEL of an earlier boot's attachment gets "" instead. */
+  readonly netns: string;
+  /** The configuration as the delegate got it, byte for byte the same value. */
+  readonly config: JsonObject;
+  /** As CNI_ARGS had it. */
+  readonly args: string;
+  /** As CNI_PATH had it. */
+  readonly path: string;
+  readonly capabilityValues: JsonObject;
+  readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
+}
+
+/** A record with what its delegate last answered. */
+export type FoundRecord = DurableRecord & { readonly result?: JsonObject; readonly earlierBoot: boolean };
+
+export class Durable {
+  readonly #path: string;
+  readonly #bootId: string;
+  readonly #quarantine: Quarantine;
+
+  /** @param libDir `/var/lib/patchbay` */
+  constructor(libDir: string, bootId: string) {
+    this.#path = `${libDir}/records`;
+    this.#bootId = bootId;
+    this.#quarantine = new Quarantine(`${libDir}/quarantine`);
+  }
+
+  /** Returns when the record is on the disk: one flush of the file, one of its directory. @throws {CniError} 5 */
+  put(record: Omit<DurableRecord, "format" | "bootId">): void {
+    try {
+      using dir = Dir.open(this.#path, { create: true });
+      dir.replace(recordName(record), formatLine({ ...record, format: 1, bootId: this.#bootId }), { durable: true });
+    } catch (cause) {
+      throw this.#failure("write", record, cause);
+    }
+  }
+
+  /** @throws {CniError} 5 */
+  putResult(id: RecordId, result: JsonObject): void {
+    try {
+      using dir = Dir.open(this.#path, { create: true });
+      dir.replace(resultName(id), formatLine(result));
+    } catch (cause) {
+      throw this.#failure("write", id, cause);
+    }
+  }
+
+  /** @throws {CniError} 5 */
+  get(id: RecordId): FoundRecord | undefined {
+    try {
+      using dir = this.#open();
+      return dir && this.#read(dir, recordName(id));
+    } catch (cause) {
+      throw this.#failure("read", id, cause);
+    }
+  }
+
+  /** All records, or a container's. One that is damaged is moved to quarantine and left out. @throws {CniError} 5 */
+  list(container?: string): FoundRecord[] {
+    try {
+      using dir = this.#open();
+      return (dir?.list() ?? []).flatMap((name) => {
+        const [, owner] = RECORD.exec(name) ?? [];
+        if (dir === undefined || owner === undefined || (container !== undefined && owner !== container)) return [];
+        return this.#read(dir, name) ?? [];
+      });
+    } catch (cause) {
+      throw ioFailure(`Cannot read the records in "${this.#path}"`, "Check the file system", cause);
+    }
+  }
+
+  /**
+   * Its delegate's DEL is done. The disk is not waited for: a record that a power failure brings back leads to a
+   * second DEL, which CNI makes harmless.
+   *
+   * @returns whether there was one. @throws {CniError} 5
+   */
+  remove(id: RecordId): boolean {
+    try {
+      using dir = this.#open();
+      dir?.remove(resultName(id));
+      return dir?.remove(recordName(id)) ?? false;
+    } catch (cause) {
+      throw this.#failure("remove", id, cause);
+    }
+  }
+
+  #open(): Dir | undefined {
+    try {
+      return Dir.open(this.#path);
+    } catch (cause) {
+      if (isErrno(cause, Errno.ENOENT)) return undefined;
+      throw cause;
+    }
+  }
+
+  #read(dir: Dir, name: string): FoundRecord | undefined {
+    const record = readValue(dir, name);
+    if (record === undefined) return undefined;
+    const [, container, key, plugin] = RECORD.exec(name) ?? [];
+    const good =
+      record !== "damaged" &&
+      record.format === 1 &&
+      record.container === container &&
+      record.key === key &&
+      record.plugin === Number(plugin);
+    if (!good) {
+      this.#quarantine.take(`${dir.path}/${name}`, name);
+      return undefined;
+    }
+    // The sum shows that we wrote it, and the format number that it was in this shape.
+    const known = record as unknown as DurableRecord;
+    const result = readValue(dir, resultName(known));
+    const found = { ...known, earlierBoot: known.bootId !== this.#bootId };
+    return result === undefined || result === "damaged" ? found : { ...found, result };
+  }
+
+  #failure(verb: string, id: RecordId, cause: unknown): unknown {
+    return ioFailure(
+      `Cannot ${verb} the record of plugin ${id.plugin} of container "${id.container}"`,
+      `Check that "${this.#path}" can be read and written`,
+      cause,
+    );
+  }
+}
+
+const recordName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.record`;
+const resultName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.result`;
+
+function readValue(dir: Dir, name: string): JsonObject | "damaged" | undefined {
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = dir.read(name, MAX_RECORD_BYTES);
+  } catch (cause) {
+    if (isErrno(cause, Errno.EFBIG, Errno.EINVAL, Errno.ELOOP)) return "damaged";
+    throw cause;
+  }
+  if (bytes === undefined) return undefined;
+  const lines = parseLines(bytes);
+  const [value] = lines.values;
+  return lines.wholeBytes === bytes.length && lines.values.length === 1 && isObject(value) ? value : "damaged";
+}

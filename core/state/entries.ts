@@ -1,0 +1,86 @@
+/** What a journal says. Everything here is plain data: DEL needs nothing else, and the next version can read it. */
+import type { Json, JsonObject } from "../base/json.ts";
+import type { ProcessId } from "../sys/process-id.ts";
+
+/** The first line of a journal: whose it is. */
+export interface AttachmentHeader {
+  readonly format: 1;
+  /** Position among the attachments of its container, from 1, in the order of their ADD. */
+  readonly seq: number;
+  readonly container: string;
+  /** The name of the network's configuration. */
+  readonly network: string;
+  readonly ifname: string;
+  /** "patchbay", or the link name that we were called by, such as "bridge". */
+  readonly type: string;
+  /** What the runtime asked for; its DEL undoes this attachment too. */
+  readonly call: { readonly network: string; readonly ifname: string };
+  /** The name that the status document shows: "namespace/name", or the default network's name. */
+  readonly label: string;
+  readonly isDefault: boolean;
+  readonly netns: { readonly path: string /** Decimal digits. */; readonly cookie: string };
+  readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
+  /** The operation's id, as errors and the operations log show it. */
+  readonly operation: string;
+  /** Wall clock; for people only, nothing is decided by it. */
+  readonly createdMs: number;
+}
+
+export type Place = "pod" | "host";
+interface LinkRef {
+  readonly name: string;
+  readonly index: number;
+}
+
+/** How to take one effect back. Written before the effect, so it may name what was never made. */
+export type UndoStep =
+  | {
+      readonly do: "link";
+      readonly in: Place;
+      readonly name: string;
+      readonly kind: string;
+      readonly mac: string;
+      /** The name that it has between its birth and its rename. */
+      readonly temporary?: string;
+      readonly index?: number;
+    }
+  | { readonly do: "unset"; readonly in: Place; readonly link: LinkRef; readonly former: JsonObject }
+  | { readonly do: "address"; readonly in: Place; readonly link: LinkRef; readonly address: string }
+  | { readonly do: "route"; readonly in: Place; readonly route: JsonObject }
+  | { readonly do: "rule"; readonly in: Place; readonly rule: JsonObject }
+  | { readonly do: "neighbour"; readonly in: Place; readonly link: LinkRef; readonly neighbour: JsonObject }
+  | { readonly do: "sysctl"; readonly in: Place; readonly key: string; readonly former: string }
+  | {
+      readonly do: "nft";
+      readonly family: string;
+      readonly table: string;
+      readonly chain: string;
+      readonly elements: readonly { readonly map: string; readonly key: string }[];
+    }
+  | { readonly do: "lease"; readonly pool: string; readonly address: string }
+  | { readonly do: "network-object"; readonly kind: string; readonly name: string }
+  | { readonly do: "delegate"; readonly plugin: number };
+
+export type Entry =
+  /** The intent, before the effect. */
+  | { readonly is: "undo"; readonly id: number; readonly step: UndoStep }
+  /** What the kernel made of it: index, kind, MAC. */
+  | { readonly is: "made"; readonly id: number; readonly facts: JsonObject }
+  | { readonly is: "undone"; readonly id: number }
+  | { readonly is: "note"; readonly plugin: number; readonly key: string; readonly value: string }
+  /** Before a delegate runs: what its DEL needs. */
+  | {
+      readonly is: "delegate";
+      readonly plugin: number;
+      readonly type: string;
+      readonly how: "guest" | "binary" | "ipam";
+      readonly sha256?: string;
+      readonly config: JsonObject;
+      readonly durable: boolean;
+    }
+  /** Before anything is written to the delegate's process. */
+  | { readonly is: "running"; readonly plugin: number; readonly process: ProcessId }
+  | { readonly is: "ended"; readonly plugin: number }
+  | { readonly is: "result"; readonly plugin: number; readonly result: JsonObject }
+  /** ADD succeeded. Without this entry the attachment is half made. */
+  | { readonly is: "done"; readonly result: JsonObject; readonly status: readonly Json[] };

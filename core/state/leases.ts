@@ -1,0 +1,405 @@
+/**
+ * Which attachment has which address. A lease is a file named by its address in the directory of its pool: it exists
+ * complete or not at all, and that its name is taken is the allocation test. Nothing else is trusted: what an owner
+ * holds is found by reading the files.
+ */
+import { CniError, Code } from "../base/error.ts";
+import { deadlineIn } from "../sys/clock.ts";
+import { Dir } from "../sys/dir.ts";
+import { Errno, isErrno } from "../sys/error.ts";
+import { ioFailure } from "./failure.ts";
+import { checksum } from "./line.ts";
+import type { Quarantine } from "./quarantine.ts";
+
+/** How long a pool's lock is waited for. It is held for some file operations, never over a process or a request. */
+const LOCK_MS = 10_000;
+const MAX_LEASE_BYTES = 4096;
+
+export interface LeaseOwner {
+  readonly container: string;
+  readonly ifname: string;
+  /** Of the pod's network namespace, decimal digits; empty where it is not known. */
+  readonly cookie: string;
+}
+
+export interface Lease {
+  readonly address: string;
+  /** `undefined`: the file is not as it was written, and the address counts as taken. */
+  readonly owner: LeaseOwner | undefined;
+}
+
+/** "unreadable": the file is damaged and does not name this owner; it stays until `quarantine()`. */
+export type Released = "released" | "absent" | "other" | "unreadable";
+
+/** The leases of one pool, under its lock until it is disposed of. */
+export interface LeasePool extends Disposable {
+  readonly name: string;
+  /** By one look at the name, without reading the file. */
+  taken(address: string): boolean;
+  /** @returns false when the address is taken. @throws {CniError} 5 */
+  acquire(address: string, owner: LeaseOwner): boolean;
+  /** @throws {CniError} 5 when the file cannot be removed: the address then stays taken and a retry frees it. */
+  release(address: string, owner: Pick<LeaseOwner, "container" | "ifname">): Released;
+  owner(address: string): Lease | undefined;
+  list(): Lease[];
+  /** Every taken address, by one reading of the directory: for whom many looks at one name would cost more. */
+  addresses(): Set<string>;
+  /** Frees an address whatever its file says, a damaged file by moving it to quarantine. @throws {CniError} 5 */
+  reclaim(address: string): void;
+  /** The address that was last given from a set of ranges, counted from 0. */
+  last(set: number): string | undefined;
+  /** To be called while a lease of the caller's own is in the pool. A failure is swallowed: it is only a hint. */
+  setLast(set: number, address: string): void;
+}
+
+/** Where leases are kept: by us, or in the files of the reference host-local. */
+export interface LeaseBackend {
+  /** Pools are directories that a configuration names, not names of ours. */
+  readonly usesPaths: boolean;
+  /** @returns `undefined` when there is no such pool and `create` is false. @throws {CniError} 5, 104 */
+  open(pool: string, o: { readonly create: boolean }): LeasePool | undefined;
+  pools(): string[];
+  /** @throws {CniError} 50 when no lease can be written. */
+  probe(): void;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** `v1 <container> <ifname> <cookie> <crc32>` and a line feed. */
+export function formatLease(owner: LeaseOwner): Uint8Array {
+  const text = `v1 ${owner.container} ${owner.ifname} ${owner.cookie || "-"}`;
+  return encoder.encode(`${text} ${checksum(encoder.encode(text))}\n`);
+}
+
+/** @returns the owner; `undefined` for anything but what `formatLease()` wrote. Never throws. */
+export function parseLease(bytes: Uint8Array): LeaseOwner | undefined {
+  const text = decoder.decode(bytes);
+  const [version, container, ifname, cookie, sum, ...rest] = text.split(" ");
+  if (version !== "v1" || container === undefined || ifname === undefined || cookie === undefined) return undefined;
+  if (rest.length > 0 || sum !== `${checksum(encoder.encode(`v1 ${container} ${ifname} ${cookie}`))}\n`)
+    return undefined;
+  return { container, ifname, cookie: cookie === "-" ? "" : cookie };
+}
+
+/**
+ * A file of the reference host-local: the container's id, a line break, the interface. Releases before 0.7 wrote the
+ * id alone, and a crash leaves an empty file. Never throws.
+ */
+export function parseReferenceLease(bytes: Uint8Array): LeaseOwner | undefined {
+  const [container, ifname = "", ...rest] = decoder.decode(bytes).trim().split(/\r?\n/);
+  if (container === undefined || container === "" || rest.length > 0) return undefined;
+  return { container, ifname, cookie: "" };
+}
+
+/** Whether a damaged lease still names its owner in the clear. */
+function names(bytes: Uint8Array, owner: Pick<LeaseOwner, "container" | "ifname">): boolean {
+  const [, container, ifname] = decoder.decode(bytes).split(/\s/);
+  return container === owner.container && ifname === owner.ifname;
+}
+
+export class Leases implements LeaseBackend, Disposable {
+  readonly usesPaths = false;
+  readonly #path: string;
+  readonly #referenceDir: string;
+  readonly #quarantine: Quarantine;
+  #root: Dir | undefined;
+
+  /** @param path The generation's directory. @param referenceDir Files below it, `<pool>/<address>`, count as taken. */
+  constructor(path: string, referenceDir: string, quarantine: Quarantine) {
+    this.#path = path;
+    this.#referenceDir = referenceDir;
+    this.#quarantine = quarantine;
+  }
+
+  open(name: string, o: { readonly create: boolean }): LeasePool | undefined {
+    const deadlineMs = deadlineIn(LOCK_MS);
+    try {
+      for (;;) {
+        const root = this.#openRoot(o.create);
+        const dir = root && openSub(root, name, o.create, deadlineMs);
+        if (root === undefined || dir === undefined) return undefined;
+        let kept = false;
+        try {
+          const lock = dir.lock({ deadlineMs });
+          if (lock === undefined) throw busy(name, dir);
+          try {
+            // The last lease of the pool may have gone meanwhile, and its directory with it.
+            if (!dir.stillNamed(root, name)) continue;
+            kept = true;
+            return new OwnPool({
+              name,
+              root,
+              dir,
+              lock,
+              hints: `${this.#path}/hints`,
+              reference: openIfThere(this.#referenceDir, name),
+              quarantine: this.#quarantine,
+            });
+          } finally {
+            if (!kept) lock[Symbol.dispose]();
+          }
+        } finally {
+          if (!kept) dir[Symbol.dispose]();
+        }
+      }
+    } catch (cause) {
+      throw ioFailure(
+        `Cannot open the leases of "${name}"`,
+        `Check that "${this.#path}" is a writable directory on a local file system`,
+        cause,
+      );
+    }
+  }
+
+  /** As the pool's, for one lease. @throws {CniError} 5, 104 */
+  acquire(pool: string, address: string, owner: LeaseOwner): boolean {
+    using open = this.open(pool, { create: true });
+    return open?.acquire(address, owner) ?? false;
+  }
+
+  /** As the pool's, for one lease: what an undo step names. @throws {CniError} 5, 104 */
+  release(pool: string, address: string, owner: Pick<LeaseOwner, "container" | "ifname">): Released {
+    using open = this.open(pool, { create: false });
+    return open?.release(address, owner) ?? "absent";
+  }
+
+  /**
+   * Every lease of a container, by reading all files: for a DEL whose journal is damaged.
+   *
+   * @throws {CniError} 5, 104
+   */
+  ofContainer(container: string): { readonly pool: string; readonly address: string; readonly owner: LeaseOwner }[] {
+    const found: { pool: string; address: string; owner: LeaseOwner }[] = [];
+    for (const name of this.pools()) {
+      using pool = this.open(name, { create: false });
+      for (const { address, owner } of pool?.list() ?? []) {
+        if (owner?.container === container) found.push({ pool: name, address, owner });
+      }
+    }
+    return found;
+  }
+
+  pools(): string[] {
+    return this.#openRoot(false)?.list() ?? [];
+  }
+
+  probe(): void {
+    try {
+      this.#openRoot(true);
+    } catch (cause) {
+      throw new CniError(Code.NotAvailable, `Cannot keep leases in "${this.#path}"`, {
+        remedy: "Make it a writable directory on a local file system",
+        cause,
+      });
+    }
+  }
+
+  #openRoot(create: boolean): Dir | undefined {
+    if (this.#root !== undefined) return this.#root;
+    const path = `${this.#path}/leases`;
+    try {
+      this.#root = Dir.open(path);
+    } catch (cause) {
+      if (!isErrno(cause, Errno.ENOENT)) throw cause;
+      if (create) this.#root = Dir.open(path, { create: true });
+    }
+    return this.#root;
+  }
+
+  [Symbol.dispose](): void {
+    this.#root?.[Symbol.dispose]();
+    this.#root = undefined;
+  }
+}
+
+class OwnPool implements LeasePool {
+  readonly name: string;
+  readonly #root: Dir;
+  readonly #dir: Dir;
+  readonly #lock: Disposable;
+  readonly #hintsPath: string;
+  readonly #reference: Dir | undefined;
+  readonly #quarantine: Quarantine;
+  #hints: string[] | undefined;
+  #open = true;
+
+  constructor(parts: {
+    name: string;
+    root: Dir;
+    dir: Dir;
+    lock: Disposable;
+    hints: string;
+    reference: Dir | undefined;
+    quarantine: Quarantine;
+  }) {
+    this.name = parts.name;
+    this.#root = parts.root;
+    this.#dir = parts.dir;
+    this.#lock = parts.lock;
+    this.#hintsPath = parts.hints;
+    this.#reference = parts.reference;
+    this.#quarantine = parts.quarantine;
+  }
+
+  taken(address: string): boolean {
+    return this.#dir.mtimeMs(address) !== undefined || this.#reference?.mtimeMs(address) !== undefined;
+  }
+
+  acquire(address: string, owner: LeaseOwner): boolean {
+    if (this.#reference?.mtimeMs(address) !== undefined) return false;
+    try {
+      return this.#dir.createWhole(address, formatLease(owner));
+    } catch (cause) {
+      throw ioFailure(
+        `Cannot lease "${address}" of "${this.name}"`,
+        "Check that the state directory is writable",
+        cause,
+      );
+    }
+  }
+
+  release(address: string, owner: Pick<LeaseOwner, "container" | "ifname">): Released {
+    const bytes = this.#read(this.#dir, address);
+    if (bytes === undefined) return "absent";
+    const holder = parseLease(bytes);
+    if (holder === undefined ? !names(bytes, owner) : !sameOwner(holder, owner)) {
+      return holder === undefined ? "unreadable" : "other";
+    }
+    this.#remove(address);
+    return "released";
+  }
+
+  owner(address: string): Lease | undefined {
+    const bytes = this.#read(this.#dir, address);
+    if (bytes !== undefined) return { address, owner: parseLease(bytes) };
+    const theirs = this.#reference && this.#read(this.#reference, address);
+    return theirs && { address, owner: parseReferenceLease(theirs) };
+  }
+
+  list(): Lease[] {
+    return this.#dir.list().flatMap((address) => {
+      const bytes = this.#read(this.#dir, address);
+      return bytes === undefined ? [] : [{ address, owner: parseLease(bytes) }];
+    });
+  }
+
+  addresses(): Set<string> {
+    return new Set([...this.#dir.list(), ...(this.#reference?.list() ?? [])]);
+  }
+
+  reclaim(address: string): void {
+    const bytes = this.#read(this.#dir, address);
+    if (bytes === undefined) return;
+    if (parseLease(bytes) === undefined)
+      this.#quarantine.take(`${this.#dir.path}/${address}`, `${this.name}@${address}`);
+    if (this.#dir.mtimeMs(address) !== undefined) this.#remove(address);
+  }
+
+  #read(dir: Dir, address: string): Uint8Array | undefined {
+    try {
+      return dir.read(address, MAX_LEASE_BYTES);
+    } catch (cause) {
+      if (isErrno(cause, Errno.EFBIG, Errno.EINVAL, Errno.ELOOP)) return new Uint8Array();
+      throw ioFailure(`Cannot read the lease of "${address}" of "${this.name}"`, "Check the state directory", cause);
+    }
+  }
+
+  #remove(address: string): void {
+    try {
+      this.#dir.remove(address);
+    } catch (cause) {
+      throw ioFailure(
+        `Cannot release "${address}" of "${this.name}"`,
+        `Make "${this.#dir.path}/${address}" removable (lsattr shows whether it is immutable), then delete the pod again`,
+        cause,
+      );
+    }
+  }
+
+  last(set: number): string | undefined {
+    return this.#loadHints()[set] || undefined;
+  }
+
+  setLast(set: number, address: string): void {
+    const hints = this.#loadHints();
+    while (hints.length < set) hints.push("");
+    hints[set] = address;
+    try {
+      using dir = Dir.open(this.#hintsPath, { create: true });
+      dir.replace(this.name, encoder.encode(hints.join(" ")));
+    } catch {
+      // The next search begins at the start of the range: slower, not wrong.
+    }
+  }
+
+  #loadHints(): string[] {
+    if (this.#hints === undefined) {
+      try {
+        using dir = Dir.open(this.#hintsPath);
+        const bytes = dir.read(this.name, MAX_LEASE_BYTES);
+        this.#hints = bytes === undefined ? [] : decoder.decode(bytes).split(" ");
+      } catch {
+        this.#hints = [];
+      }
+    }
+    return this.#hints;
+  }
+
+  /** Gives the lock back. With the pool's last lease its directory and its hint go too: nothing is left of it. */
+  [Symbol.dispose](): void {
+    if (!this.#open) return;
+    this.#open = false;
+    try {
+      if (this.#root.removeDir(this.name)) this.#forgetHints();
+    } finally {
+      this.#lock[Symbol.dispose]();
+      this.#reference?.[Symbol.dispose]();
+      this.#dir[Symbol.dispose]();
+    }
+  }
+
+  #forgetHints(): void {
+    try {
+      using dir = Dir.open(this.#hintsPath);
+      dir.remove(this.name);
+    } catch {
+      // There was none, or it stays: a hint of no consequence.
+    }
+  }
+}
+
+export function sameOwner(
+  a: Pick<LeaseOwner, "container" | "ifname">,
+  b: Pick<LeaseOwner, "container" | "ifname">,
+): boolean {
+  return a.container === b.container && a.ifname === b.ifname;
+}
+
+function openSub(root: Dir, name: string, create: boolean, deadlineMs: number): Dir | undefined {
+  for (;;) {
+    try {
+      return root.sub(name, { create });
+    } catch (cause) {
+      // Made by another process and removed by it again before we could open it.
+      if (!isErrno(cause, Errno.ENOENT) || deadlineIn(0) > deadlineMs) throw cause;
+    }
+  }
+}
+
+function openIfThere(directory: string, name: string): Dir | undefined {
+  try {
+    return Dir.open(`${directory}/${name}`);
+  } catch (cause) {
+    if (isErrno(cause, Errno.ENOENT)) return undefined;
+    throw cause;
+  }
+}
+
+function busy(pool: string, dir: Dir): CniError {
+  const [holder] = dir.lockHolders();
+  const who = holder === undefined ? "another process holds them" : `process ${holder.pid} holds them`;
+  return new CniError(Code.Busy, `Cannot open the leases of "${pool}": ${who}`, {
+    remedy: holder === undefined ? "Try again" : `Try again; if process ${holder.pid} hangs, end it`,
+  });
+}
