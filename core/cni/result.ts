@@ -112,7 +112,7 @@ function parseResultIp(d: Document, path: string, value: Json, interfaces: numbe
   };
 }
 
-function parseRoute(d: Document, path: string, value: Json): ResultRoute {
+export function parseRoute(d: Document, path: string, value: Json): ResultRoute {
   const entry = d.object(path, value);
   const integer = (key: string, max: number, zero: boolean): { [key: string]: number } => {
     const found = member(entry, key);
@@ -130,7 +130,7 @@ function parseRoute(d: Document, path: string, value: Json): ResultRoute {
   };
 }
 
-function parseDns(d: Document, path: string, value: Json | undefined): Dns {
+export function parseDns(d: Document, path: string, value: Json | undefined): Dns {
   if (value === undefined) return {};
   const entry = d.object(path, value);
   const list = (key: "nameservers" | "search" | "options"): { [key: string]: readonly string[] } => {
