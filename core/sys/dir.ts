@@ -110,12 +110,14 @@ export class Dir implements Disposable {
    * Creates a file that appears under its name complete or not at all: it is written without a name first.
    *
    * @param o.durable It is on the disk, under its name, when this returns.
+   * @param o.unnamed false does without `O_TMPFILE`, as it is done by itself on a file system that lacks it.
    * @returns false if the name is taken
    * @throws {SysError}
    */
-  createWhole(name: string, bytes: Uint8Array, o: { durable?: boolean } = {}): boolean {
+  createWhole(name: string, bytes: Uint8Array, o: { durable?: boolean; unnamed?: boolean } = {}): boolean {
     const path = this.#path(component(name));
-    const made = this.#createUnnamed(name, path, bytes, o) ?? this.#createAside(name, path, bytes, o);
+    const unnamed = o.unnamed === false ? undefined : this.#createUnnamed(name, path, bytes, o);
+    const made = unnamed ?? this.#createAside(name, path, bytes, o);
     if (made && o.durable) this.#sync();
     return made;
   }
