@@ -39,6 +39,7 @@ export const hostCalls: readonly HostCall[] = [
   service.ipamAdd,
   service.ipamCheck,
   service.ipamDelete,
+  service.ipamGc,
   service.ipamStatus,
   service.leaseAcquire,
   service.leaseRelease,

@@ -105,7 +105,8 @@ export const addrDelete = hostCall({
   run(guest, r) {
     const link = guest.handles.link(r.link);
     const address = cidrOf(r.address);
-    if (link.in === "host" && !guest.isNetworkAddress(address.ip)) throw refuseForeign(`the address "${r.address}"`);
+    const foreign = link.target.whose !== "granted" && !guest.isNetworkAddress(address.ip);
+    if (link.in === "host" && foreign) throw refuseForeign(`the address "${r.address}"`);
     return { was: guest.kernel(link.in).deleteAddress(link.index, { address }) };
   },
 });

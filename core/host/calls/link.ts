@@ -1,7 +1,8 @@
 /** Links: made, found, changed, moved, deleted. */
 import { show } from "../../base/brand.ts";
 import { CniError, Code } from "../../base/error.ts";
-import { formatMac } from "../../base/ip.ts";
+import { derive } from "../../base/hash.ts";
+import { formatMac, parseMac } from "../../base/ip.ts";
 import type { Json, JsonObject } from "../../base/json.ts";
 import { type Kernel, KernelError, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
@@ -59,6 +60,9 @@ function answerFor(guest: GuestContext, where: Place, link: Link, number: number
   };
 }
 
+/** In the kernel's own notation, so that the journal's text compares with its answers. */
+const plainMac = (text: string): string => formatMac(parseMac(text) ?? new Uint8Array(6));
+
 /** Locally administered and unicast, the rest random: two nodes never agree on one, and nobody can know it before. */
 function randomMac(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(6));
@@ -110,7 +114,13 @@ const createRequest = {
   vlanFiltering: { type: "boolean", doc: "Of a bridge" },
   peer: {
     type: "object",
-    keys: { in: { ...place, default: "host" }, name: { type: "string", format: "ifname" }, mtu, mac },
+    keys: {
+      in: { ...place, default: "host" },
+      name: { type: "string", format: "ifname", doc: "In the pod" },
+      mtu,
+      mac,
+      master: { type: "integer", min: 1, doc: "Handle of a bridge that it becomes a port of" },
+    },
     doc: "The other end of a veth",
   },
 } as const satisfies Keys;
@@ -149,12 +159,18 @@ function begin(guest: GuestContext, where: Place, name: string, kind: string, ad
   return guest.intend({ do: "link", in: where, name, kind, mac: address, ...(temporary ? { temporary } : {}) });
 }
 
+interface Settings {
+  readonly up: boolean;
+  readonly master?: number | undefined;
+}
+
 /** What comes after the birth of a link on the node, and before it is up. */
-function settle(guest: GuestContext, where: Place, link: Link, r: { readonly up: boolean }, own: boolean): void {
+function settle(guest: GuestContext, where: Place, link: Link, r: Settings, own: boolean): void {
   const kernel = guest.kernel(where);
   if (where === "host") refuseAdvertisements(kernel, link.name);
   const change: LinkChange = {
     ...(where === "host" && own ? { alias: guest.alias() } : {}),
+    ...(r.master === undefined ? {} : { master: r.master }),
     ...(r.up ? { up: true } : {}),
   };
   if (Object.keys(change).length > 0) kernel.setLink(link.index, change);
@@ -167,13 +183,14 @@ function ownTarget(guest: GuestContext, where: Place, name: string): Target {
 type Created = { readonly link: Link; readonly in: Place; readonly number: number };
 
 function createVeth(guest: GuestContext, r: Create, name: string): { end: Created; peer: Created } {
-  const other = r.peer ?? { in: "host" as const };
+  const other = r.peer ?? { in: "host" as const, master: undefined };
   const network = r.scope === "network";
   const here = guest.kernel(r.in);
   const there = guest.kernel(other.in);
-  const peerName = other.name ?? guest.derivedName("veth", 11);
-  const address = r.mac ?? randomMac();
-  const peerAddress = other.mac ?? randomMac();
+  // The network's link outlives the attachment, so its other end is named by it.
+  const peerName = other.name ?? (network ? `veth${derive(11, "network", name)}` : guest.derivedName("veth", 11));
+  const address = r.mac === undefined ? randomMac() : plainMac(r.mac);
+  const peerAddress = other.mac === undefined ? randomMac() : plainMac(other.mac);
   const first = network ? undefined : begin(guest, r.in, name, "veth", address);
   const second = network ? undefined : begin(guest, other.in, peerName, "veth", peerAddress);
   const peerMtu = other.mtu || r.mtu;
@@ -193,14 +210,16 @@ function createVeth(guest: GuestContext, r: Create, name: string): { end: Create
   const peer = there.linkByName(peerName);
   if (peer === undefined) throw vanished("veth", peerName);
   if (second !== undefined) guest.made(second, other.in, peer);
-  const give = (where: Place, of: Link, undo: number | undefined): Created => {
-    settle(guest, where, of, { up: r.up }, !network);
+  const master = other.master === undefined ? undefined : guest.handles.link(other.master).index;
+  const give = (where: Place, of: Link, undo: number | undefined, port?: number): Created => {
+    settle(guest, where, of, { up: r.up, master: port }, !network);
     const known = network
       ? { target: { whose: "granted", role: "bridge" } as const }
       : { target: ownTarget(guest, where, of.name), ...(undo === undefined ? {} : { undo }) };
-    return { link: r.up ? { ...of, up: true } : of, in: where, number: guest.open(where, of, known) };
+    const now = { ...of, up: r.up, ...(port === undefined ? {} : { master: port }) };
+    return { link: now, in: where, number: guest.open(where, of, known) };
   };
-  return { end: give(r.in, link, first), peer: give(other.in, peer, second) };
+  return { end: give(r.in, link, first), peer: give(other.in, peer, second, master) };
 }
 
 function vanished(kind: string, name: string): CniError {
@@ -209,10 +228,16 @@ function vanished(kind: string, name: string): CniError {
   });
 }
 
+interface Shared {
+  readonly made: Created;
+  readonly created: boolean;
+  readonly peer?: Created;
+}
+
 /** Made if absent. Two attachments that make it at once: the kernel lets one, and the other verifies. */
-function createShared(guest: GuestContext, r: Create, name: string): { made: Created; created: boolean } {
+function createShared(guest: GuestContext, r: Create, name: string): Shared {
   const kernel = guest.kernel(r.in);
-  const verify = (link: Link): { made: Created; created: boolean } => {
+  const verify = (link: Link): Shared => {
     if (link.kind !== r.kind || link.name !== name) {
       throw new CniError(
         Code.Kernel,
@@ -229,11 +254,15 @@ function createShared(guest: GuestContext, r: Create, name: string): { made: Cre
   if (there !== undefined) return verify(there);
   guest.share(r.kind, name, { made: true });
   try {
-    if (r.kind === "veth") return { made: createVeth(guest, r, name).end, created: true };
-    const link = kernel.createLink(specFor(guest, r, name, r.mac ?? randomMac()));
+    if (r.kind === "veth") {
+      const { end, peer } = createVeth(guest, r, name);
+      return { made: end, created: true, peer };
+    }
+    const address = r.mac === undefined ? randomMac() : plainMac(r.mac);
+    const link = kernel.createLink(specFor(guest, r, name, address));
     settle(guest, r.in, link, { up: r.up }, false);
     const target = { target: { whose: "granted", role: "bridge" } as const };
-    return { made: { link, in: r.in, number: guest.open(r.in, link, target) }, created: true };
+    return { made: { link: { ...link, up: r.up }, in: r.in, number: guest.open(r.in, link, target) }, created: true };
   } catch (thrown) {
     if (!(thrown instanceof KernelError) || thrown.errnoName !== "EEXIST") throw thrown;
     const winner = kernel.linkByName(name);
@@ -245,7 +274,8 @@ function createShared(guest: GuestContext, r: Create, name: string): { made: Cre
 /** One link of the attachment, born with its final address; a macvlan on a link of the node is renamed in the pod. */
 function createOwn(guest: GuestContext, r: Create, name: string): Created {
   // A passthru macvlan takes its parent's address, whatever is asked.
-  const address = r.kind === "macvlan" && r.mode === "passthru" ? "" : (r.mac ?? randomMac());
+  const address =
+    r.kind === "macvlan" && r.mode === "passthru" ? "" : r.mac === undefined ? randomMac() : plainMac(r.mac);
   const parent = r.parent === undefined ? undefined : guest.handles.link(r.parent);
   const crosses = parent !== undefined && parent.in !== r.in;
   const temporary = crosses ? guest.derivedName("pbt", 12) : undefined;
@@ -307,13 +337,22 @@ export const linkCreate = hostCall({
       throw bad("link_create", "scope", 'expected "network": a bridge on the node is the network\'s');
     }
     if (r.parent !== undefined) targets.push(guest.handles.link(r.parent).target);
+    if (r.peer?.master !== undefined) {
+      const master = guest.handles.link(r.peer.master);
+      if (master.in !== r.peer.in) throw bad("link_create", "peer.master", "expected a link of the same namespace");
+      targets.push(master.target);
+    }
     return targets;
   },
   run(guest, r) {
     const name = nameFor(guest, r);
     if (r.scope === "network") {
-      const { made, created } = createShared(guest, r, name);
-      return { ...answerFor(guest, made.in, made.link, made.number), created, peer: undefined };
+      const { made, created, peer } = createShared(guest, r, name);
+      return {
+        ...answerFor(guest, made.in, made.link, made.number),
+        created,
+        peer: peer === undefined ? undefined : answerFor(guest, peer.in, peer.link, peer.number),
+      };
     }
     if (r.kind === "veth") {
       const { end, peer } = createVeth(guest, r, name);
@@ -467,10 +506,11 @@ export const linkSet = hostCall({
       guest.intend({ do: "unset", in: link.in, link: { name: link.name, index: link.index }, former });
     }
     if (link.in === "host" && r.up === true) refuseAdvertisements(kernel, link.name);
+    if (change.mac !== undefined) change.mac = plainMac(change.mac);
     kernel.setLink(link.index, change);
     if (r.name !== undefined) link.name = r.name;
     if (r.mac !== undefined) {
-      link.mac = r.mac;
+      link.mac = plainMac(r.mac);
       if (link.undo !== undefined) guest.made(link.undo, link.in, link);
     }
     return {};

@@ -35,8 +35,8 @@ export const ipamAdd = hostCall({
   },
 });
 
-/** The three without an answer differ in name and operation only. */
-const ipamCall = (name: string, operation: "DEL" | "CHECK" | "STATUS", doc: string) =>
+/** Those without an answer differ in name and operation only. */
+const ipamCall = (name: string, operation: "DEL" | "CHECK" | "STATUS" | "GC", doc: string) =>
   hostCall({
     name,
     operations: [operation],
@@ -62,6 +62,8 @@ export const ipamCheck = ipamCall(
   "Asks the network's IPAM whether the attachment still has its addresses",
 );
 export const ipamStatus = ipamCall("ipam_status", "STATUS", "Asks the network's IPAM whether it can give addresses");
+
+export const ipamGc = ipamCall("ipam_gc", "GC", "Lets the network's IPAM free what no valid attachment has");
 
 const pool = { type: "string", format: "key", required: true, doc: "Of this plugin; no other can reach it" } as const;
 const leaseKey = { type: "string", format: "key", required: true } as const;
