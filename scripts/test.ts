@@ -35,7 +35,7 @@ const suites: readonly Suite[] = [
   { name: "peers", folders: ["test/peers"], node: true },
   { name: "fault", folders: ["test/fault"], node: true },
   { name: "runtime", folders: ["test/runtime"], node: true },
-  { name: "bench", folders: ["bench"] },
+  { name: "bench", folders: ["bench"], node: true },
 ];
 
 /** Checks that are one command each, run before the suites; each counts as one test. */

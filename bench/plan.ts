@@ -1,0 +1,265 @@
+/** What is measured: for each group, who does the same work, as commands for `bench/runner`. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pluginDirectory } from "../test/runtime/containerd.ts";
+import { peerFile } from "../test/support/peers.ts";
+import { kubeconfig } from "./api.ts";
+
+/** Of the runner's plan; its Go source says what each member does. */
+export interface Step {
+  readonly name?: string;
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string;
+  readonly cold?: readonly string[];
+}
+
+export interface Subject {
+  readonly name: string;
+  readonly atOnce?: number;
+  readonly steps: readonly Step[];
+}
+
+export interface Group {
+  readonly name: string;
+  readonly rounds: number;
+  readonly warmup: number;
+  readonly subjects: readonly Subject[];
+}
+
+export interface PlanInput {
+  readonly rounds: number;
+  /** An empty directory for configurations. */
+  readonly scratch: string;
+  /** dist/patchbay; undefined leaves Patchbay out, to try the bench itself. */
+  readonly patchbay: string | undefined;
+  readonly apiUrl: string;
+}
+
+type Conf = Readonly<Record<string, unknown>>;
+
+/** Names of the groups and subjects, by which the budgets find their figures. */
+export const groups = {
+  version: "VERSION",
+  bridge: "bridge + host-local",
+  pod: "pod with three networks",
+  mixed: "pod with three networks, one a CNI binary",
+  burst: "32 pods at once",
+  cold: "first start, not in the page cache",
+} as const;
+export const subjects = {
+  ours: "Patchbay",
+  reference: "reference plugins v1.9.1",
+  floor: "raw netlink floor",
+  multus: "Multus thin v4.2.2, delegates in its file",
+  multusApi: "Multus thin v4.2.2, with an API server",
+} as const;
+
+/** The pod's selection, of the networks in `secondaries()`. */
+export const selection = { "k8s.v1.cni.cncf.io/networks": "bench-macvlan,bench-second" };
+
+const hostLocal = (subnet: string, routes = false): Conf => ({
+  type: "host-local",
+  ranges: [[{ subnet }]],
+  ...(routes && { routes: [{ dst: "0.0.0.0/0" }] }),
+});
+
+/** A bridge with address and default route, as a default network has it. Each subject has bridges of its own. */
+const defaultNetwork = (bridge: string, subnet: string): Conf => ({
+  cniVersion: "1.0.0",
+  name: `${bridge}-default`,
+  type: "bridge",
+  bridge,
+  isGateway: true,
+  ipam: hostLocal(subnet, true),
+});
+
+/** The second and the third network: macvlan on the node's uplink, and a bridge without gateway. */
+export const secondaries = (prefix: string, macvlanSubnet: string, bridgeSubnet: string): Record<string, Conf> => ({
+  "bench-macvlan": {
+    cniVersion: "1.0.0",
+    name: `${prefix}-macvlan`,
+    type: "macvlan",
+    master: "uplink",
+    mode: "bridge",
+    ipam: hostLocal(macvlanSubnet),
+  },
+  "bench-second": {
+    cniVersion: "1.0.0",
+    name: `${prefix}-second`,
+    type: "bridge",
+    bridge: `${prefix}2`,
+    ipam: hostLocal(bridgeSubnet),
+  },
+});
+
+/** Subnets for subject number `n`: no two subjects share one. */
+const subnet = (n: number, network: number): string => `10.${200 + n}.${network * 64}.0/18`;
+
+function cniStep(name: "add" | "del", plugin: string, path: string, conf: Conf): Step {
+  return {
+    name,
+    argv: [plugin],
+    env: {
+      CNI_COMMAND: name.toUpperCase(),
+      CNI_CONTAINERID: "bench{n}",
+      CNI_NETNS: "/run/netns/bench{n}",
+      CNI_IFNAME: "eth0",
+      CNI_PATH: path,
+      CNI_ARGS:
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bench-{n};K8S_POD_INFRA_CONTAINER_ID=bench{n};K8S_POD_UID=uid-bench-{n}",
+    },
+    stdin: JSON.stringify(conf),
+  };
+}
+
+/** ADD and DEL in a namespace of the sequence's own. */
+const inNetns = (name: string, add: Step, del: Step, atOnce?: number): Subject => ({
+  name,
+  ...(atOnce !== undefined && { atOnce }),
+  steps: [{ argv: ["ip", "netns", "add", "bench{n}"] }, add, del, { argv: ["ip", "netns", "delete", "bench{n}"] }],
+});
+
+const both = (name: string, plugin: string, path: string, conf: Conf, atOnce?: number): Subject =>
+  inNetns(name, cniStep("add", plugin, path, conf), cniStep("del", plugin, path, conf), atOnce);
+
+function floorSubject(atOnce?: number): Subject {
+  const step = (name: "add" | "del"): Step => ({
+    name,
+    argv: [peerFile("floor", "floor"), name, "/run/netns/bench{n}", "{n}"],
+  });
+  return inNetns(subjects.floor, step("add"), step("del"), atOnce);
+}
+
+/** Multus with the reference plugins: all networks in its own file, or found through the API as users do. */
+function multusSubject(input: PlanInput, withApi: boolean, number: number, atOnce?: number): Subject {
+  const prefix = withApi ? "mua" : "muf";
+  const first = defaultNetwork(`${prefix}0`, subnet(number, 0));
+  const others = secondaries(prefix, subnet(number, 1), subnet(number, 2));
+  const path = peerFile("reference", "bridge").replace(/\/bridge$/, "");
+  const conf: Record<string, unknown> = { cniVersion: "1.0.0", name: "multus", type: "multus", binDir: path };
+  if (withApi) {
+    const file = join(input.scratch, "multus.kubeconfig");
+    writeFileSync(file, kubeconfig(input.apiUrl));
+    Object.assign(conf, { kubeconfig: file, delegates: [first] });
+  } else conf.delegates = [first, ...Object.values(others)];
+  return both(withApi ? subjects.multusApi : subjects.multus, peerFile("multus", "multus"), path, conf, atOnce);
+}
+
+/** The secondaries that the API server hands to Multus. */
+export const apiNetworks = (): Record<string, Conf> => secondaries("mua", subnet(3, 1), subnet(3, 2));
+
+/** Patchbay under its own name, as the node's only plugin. @param thirdIsBinary the last network is a reference binary */
+function patchbaySubject(input: PlanInput & { patchbay: string }, thirdIsBinary: boolean, atOnce?: number): Subject {
+  const prefix = thirdIsBinary ? "pbm" : "pb";
+  const number = thirdIsBinary ? 5 : 0;
+  const networksDir = join(input.scratch, `${prefix}.networks.d`);
+  mkdirSync(networksDir, { recursive: true });
+  for (const [name, conf] of Object.entries(secondaries(prefix, subnet(number, 1), subnet(number, 2)))) {
+    const document = {
+      apiVersion: "k8s.cni.cncf.io/v1",
+      kind: "NetworkAttachmentDefinition",
+      metadata: { name, namespace: "default" },
+      // A name of its own for the binary: "bridge" would be the built-in.
+      spec: {
+        config: JSON.stringify(thirdIsBinary && name === "bench-second" ? { ...conf, type: "reference-bridge" } : conf),
+      },
+    };
+    writeFileSync(join(networksDir, `${name}.json`), JSON.stringify(document));
+  }
+  const path = pluginDirectory(join(input.scratch, "patchbay.bin"), {
+    patchbay: input.patchbay,
+    bridge: input.patchbay,
+    "host-local": input.patchbay,
+    "reference-bridge": peerFile("reference", "bridge"),
+  });
+  const annotations = "io.kubernetes.cri.pod-annotations";
+  const conf = {
+    cniVersion: "1.0.0",
+    name: "patchbay",
+    type: "patchbay",
+    defaultNetwork: defaultNetwork(`${prefix}0`, subnet(number, 0)),
+    networksDir,
+    capabilities: { [annotations]: true },
+    runtimeConfig: { [annotations]: selection },
+  };
+  return both(subjects.ours, join(path, "patchbay"), path, conf, atOnce);
+}
+
+function versionSubject(name: string, plugin: string, cold?: readonly string[]): Subject {
+  const step: Step = {
+    name: "version",
+    argv: [plugin],
+    env: { CNI_COMMAND: "VERSION" },
+    stdin: '{"cniVersion":"1.0.0"}',
+  };
+  return { name, steps: [{ ...step, ...(cold && { cold }) }] };
+}
+
+export function makePlan(input: PlanInput): Group[] {
+  const { patchbay } = input;
+  const referenceBridge = peerFile("reference", "bridge");
+  const referencePath = referenceBridge.replace(/\/bridge$/, "");
+  const multus = peerFile("multus", "multus");
+  const group = (name: string, members: readonly (Subject | undefined)[], rounds = input.rounds): Group => ({
+    name,
+    rounds,
+    warmup: Math.min(3, rounds),
+    subjects: members.filter((one) => one !== undefined),
+  });
+  const ours = patchbay === undefined ? undefined : { ...input, patchbay };
+  const few = Math.max(1, Math.round(input.rounds / 10));
+  return [
+    group(groups.version, [
+      ours && versionSubject(subjects.ours, ours.patchbay),
+      versionSubject(subjects.reference, referenceBridge),
+      versionSubject(subjects.multus, multus),
+    ]),
+    group(groups.bridge, [
+      ours && bridgeSubject(ours),
+      both(subjects.reference, referenceBridge, referencePath, defaultNetwork("ref0", subnet(1, 0))),
+    ]),
+    group(groups.pod, [
+      ours && patchbaySubject(ours, false),
+      floorSubject(),
+      multusSubject(input, false, 2),
+      multusSubject(input, true, 3),
+    ]),
+    group(groups.mixed, [ours && patchbaySubject(ours, true), multusSubject(input, false, 2)]),
+    group(
+      groups.burst,
+      [ours && patchbaySubject(ours, false, 32), multusSubject(input, false, 2, 32), floorSubject(32)],
+      few,
+    ),
+    group(
+      groups.cold,
+      [
+        ours && versionSubject(subjects.ours, ours.patchbay, [ours.patchbay]),
+        versionSubject(subjects.reference, referenceBridge, [referenceBridge]),
+        versionSubject(subjects.multus, multus, [multus]),
+      ],
+      few,
+    ),
+  ];
+}
+
+/** Patchbay called by the name of its built-in bridge, as a runtime calls the reference bridge. */
+function bridgeSubject(input: PlanInput & { patchbay: string }): Subject {
+  const path = pluginDirectory(join(input.scratch, "bridge.bin"), {
+    bridge: input.patchbay,
+    "host-local": input.patchbay,
+  });
+  return both(subjects.ours, join(path, "bridge"), path, defaultNetwork("own0", subnet(4, 0)));
+}
+
+/** What the subjects find on the node: the uplink, the floor's bridges. */
+export const nodeCommands: readonly string[] = [
+  "ip link add uplink type veth peer name wire",
+  "ip link set wire addrgenmode none up",
+  "ip link set uplink addrgenmode none up",
+  "ip link add bench0 type bridge",
+  "ip link set bench0 up",
+  "ip address add 10.210.0.1/24 dev bench0",
+  "ip link add bench2 type bridge",
+  "ip link set bench2 up",
+];
