@@ -1,0 +1,153 @@
+/**
+ * Where libwasmtime is loaded from. Our binary carries it; the loader wants a file. Reading and writing 24 MB costs more
+ * than a whole ADD, so a copy is kept where one may be, and the embedded bytes are read only when there is none yet.
+ */
+import { readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { Code } from "../base/error.ts";
+import { sha256 } from "../base/hash.ts";
+import { Dir } from "../sys/dir.ts";
+import type { Fd } from "../sys/fd.ts";
+import { mapsExecutable, memoryFile } from "../sys/shared-object.ts";
+import { requireTrusted } from "../sys/trust.ts";
+import { wasmtimeVersion } from "../sys/wasmtime.ts";
+
+/** A file that the binary carries, as the build knows it. */
+export interface EmbeddedFile {
+  readonly path: string;
+  readonly sha256: string;
+  readonly bytes: number;
+}
+export interface EmbeddedLibrary {
+  /** False when Bun runs the sources: the paths are then those of plain files. */
+  readonly inBinary: boolean;
+  readonly libwasmtime: EmbeddedFile;
+  readonly libgcc: EmbeddedFile;
+}
+
+/** Disposed once the library is loaded: the loader keeps what it needs. */
+export interface Library extends Disposable {
+  readonly path: string;
+  readonly libgccPath: string;
+  /** For `doctor` and the operations log. */
+  readonly source: "checkout" | "beside" | "cache" | "memory";
+}
+
+/** Where `patchbay install` puts copies: beside our own executable. */
+export const besideExecutable = (executable = process.execPath): string => join(dirname(executable), ".patchbay");
+
+const systemCache = "/var/lib/patchbay/cache";
+
+interface Named {
+  readonly file: EmbeddedFile;
+  /** Version and hash: two releases of ours can share a directory. */
+  readonly name: string;
+}
+
+/** The small one first: it tells whether the directory is one where code can run. */
+const named = (embedded: EmbeddedLibrary): readonly [Named, Named] => [
+  { file: embedded.libgcc, name: `libgcc_s-${embedded.libgcc.sha256.slice(0, 16)}.so.1` },
+  { file: embedded.libwasmtime, name: `libwasmtime-${wasmtimeVersion}-${embedded.libwasmtime.sha256.slice(0, 16)}.so` },
+];
+
+/**
+ * Finds the library, or puts a copy in the first directory of `places.cache` that takes it, or holds it in memory.
+ *
+ * @throws {SysError} when not even memory can be had.
+ */
+export function findLibrary(
+  embedded: EmbeddedLibrary,
+  places: { readonly beside?: string; readonly cache?: string | undefined } = {},
+): Library {
+  if (!embedded.inBinary) return inFiles(embedded.libwasmtime.path, embedded.libgcc.path, "checkout");
+  const files = named(embedded);
+  const [libgcc, libwasmtime] = files;
+  const beside = places.beside ?? besideExecutable();
+  if (files.every((file) => isUsable(beside, file))) return inDirectory(beside, files, "beside");
+  const cache = "cache" in places ? places.cache : cacheDirectory();
+  if (
+    cache !== undefined &&
+    files.every((file) => isUsable(cache, file) || (put(cache, file) && isUsable(cache, file)))
+  ) {
+    return inDirectory(cache, files, "cache");
+  }
+  return inMemory(libwasmtime, libgcc);
+}
+
+/** Puts copies into a directory, for `patchbay install`. @throws {SysError | CniError} */
+export function installLibrary(embedded: EmbeddedLibrary, directory = besideExecutable()): void {
+  using dir = Dir.open(directory, { create: true });
+  for (const { file, name } of named(embedded)) dir.createWhole(name, readWhole(file), { durable: true });
+}
+
+/** Root's is the system's. Another user's, or that of root in a user namespace, is below its home. */
+function cacheDirectory(): string | undefined {
+  const real =
+    process.geteuid?.() === 0 && /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
+  if (real) return systemCache;
+  const { XDG_CACHE_HOME: caches, HOME: home } = process.env;
+  const base =
+    caches?.startsWith("/") === true ? caches : home?.startsWith("/") === true ? join(home, ".cache") : undefined;
+  return base === undefined ? undefined : join(base, "patchbay", "lib");
+}
+
+/** The hash is checked when a copy is made; after that, the directory's owner and the file's length must do. */
+function isUsable(directory: string, { file, name }: Named): boolean {
+  const path = join(directory, name);
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isFile() !== true || stat.size !== file.bytes) return false;
+  try {
+    requireTrusted(directory, "the directory", Code.NotAllowed);
+    requireTrusted(path, "the library", Code.NotAllowed);
+    return mapsExecutable(path);
+  } catch {
+    return false;
+  }
+}
+
+/** @returns false where no copy can be had: a read-only file system, no space, a directory that others can write to. */
+function put(directory: string, { file, name }: Named): boolean {
+  try {
+    using dir = Dir.open(directory, { create: true });
+    // There, and yet not usable: a file system without exec. Another copy would be none the better.
+    return dir.createWhole(name, readWhole(file), { durable: true });
+  } catch {
+    return false;
+  }
+}
+
+function readWhole(file: EmbeddedFile): Uint8Array {
+  const bytes = readFileSync(file.path);
+  if (bytes.length !== file.bytes || sha256(bytes) !== file.sha256) throw new Error(`embedded ${file.path} is damaged`);
+  return bytes;
+}
+
+function inFiles(path: string, libgccPath: string, source: Library["source"]): Library {
+  return { path, libgccPath, source, [Symbol.dispose]() {} };
+}
+
+function inDirectory(
+  directory: string,
+  [libgcc, libwasmtime]: readonly [Named, Named],
+  source: Library["source"],
+): Library {
+  return inFiles(join(directory, libwasmtime.name), join(directory, libgcc.name), source);
+}
+
+function inMemory(libwasmtime: Named, libgcc: Named): Library {
+  const held: Fd[] = [];
+  const release = (): void => {
+    for (const file of held) file[Symbol.dispose]();
+  };
+  const hold = ({ file, name }: Named): string => {
+    const made = memoryFile(name, readFileSync(file.path));
+    held.push(made);
+    return `/proc/self/fd/${made.raw}`;
+  };
+  try {
+    return { libgccPath: hold(libgcc), path: hold(libwasmtime), source: "memory", [Symbol.dispose]: release };
+  } catch (thrown) {
+    release();
+    throw thrown;
+  }
+}
