@@ -19,18 +19,19 @@ describe("skipsOf()", () => {
     ["a failure", one('name="bad" classname="" file="a.test.ts"', "<failure/>"), []],
     [
       "a reason from the describe around it",
-      one('name="n &lt;1&gt;" classname="inner &gt; outer [needs root]" file="a.test.ts"', "<skipped />"),
-      [{ name: "a.test.ts: inner > outer [needs root] > n <1>", reason: "root" }],
+      one('name="n" classname="inner &gt; outer [needs root &lt;1&gt;]" file="a.test.ts"', "<skipped />"),
+      [{ file: "a.test.ts", reason: "root <1>" }],
     ],
+    ["a hook of a skipped suite", one('name="(unnamed)" classname="[needs root]" file="a.test.ts"', "<skipped />"), []],
     [
       "no reason",
       one('name="later" classname="" file="a.test.ts"', '<skipped message="TODO" />'),
-      [{ name: "a.test.ts: later", reason: "no reason given" }],
+      [{ file: "a.test.ts", reason: "no reason given" }],
     ],
     [
       "a passed test before it",
       `<testcase name="ok" classname="" file="a.test.ts" />\n${one('name="x" classname="[needs nft]" file="a.test.ts"', "<skipped/>")}`,
-      [{ name: "a.test.ts: [needs nft] > x", reason: "nft" }],
+      [{ file: "a.test.ts", reason: "nft" }],
     ],
   ])("%s", (_, junit, want) => {
     expect(skipsOf(junit)).toEqual(want);

@@ -12,8 +12,8 @@ const asRoot = process.getuid?.() === 0;
 interface Totals {
   passed: number;
   failed: number;
-  /** One a skipped test: its name, and the reason that `requires()` put there. */
-  skips: { name: string; reason: string }[];
+  /** One a skipped test: its file, and the reason that `requires()` put into its name. */
+  skips: { file: string; reason: string }[];
 }
 
 interface Suite {
@@ -66,8 +66,9 @@ export function skipsOf(junit: string): Totals["skips"] {
   const skips: Totals["skips"] = [];
   for (const [, attributes = ""] of junit.matchAll(/<testcase ([^>]*[^/])>\s*<skipped/g)) {
     const of = (key: string): string => plainText(new RegExp(` ?\\b${key}="([^"]*)"`).exec(attributes)?.[1] ?? "");
-    const name = `${of("file")}: ${[of("classname"), of("name")].filter((part) => part !== "").join(" > ")}`;
-    skips.push({ name, reason: /\[needs ([^\]]*)\]/.exec(name)?.[1] ?? "no reason given" });
+    if (of("name") === "(unnamed)") continue; // a hook of a skipped suite
+    const reason = /\[needs ([^\]]*)\]/.exec(`${of("classname")} ${of("name")}`)?.[1];
+    skips.push({ file: of("file"), reason: reason ?? "no reason given" });
   }
   return skips;
 }
@@ -148,11 +149,14 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const allowed = allowedSkips();
   console.log("");
-  for (const { name, reason } of totals.skips) {
+  const lines = new Map<string, number>();
+  for (const { file, reason } of totals.skips) {
     const refused = asRoot && !allowed.has(reason);
     if (refused) totals.failed++;
-    console.log(`skipped, needs ${reason}${refused ? " (as root that is a failure)" : ""}: ${name}`);
+    const line = `${file}: skipped, needs ${reason}${refused ? "; as root that is a failure" : ""}`;
+    lines.set(line, (lines.get(line) ?? 0) + 1);
   }
+  for (const [line, count] of lines) console.log(`${line} (${count})`);
   console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skips.length} skipped`);
   return totals.failed === 0 ? 0 : 1;
 }
