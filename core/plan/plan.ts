@@ -97,7 +97,7 @@ export function makePlan(input: PlanInput): Plan {
         { remedy: `Leave "interface" out of the annotation "${DEFAULT_NETWORK}"` },
       );
     }
-    if (selection !== undefined) requireMaySelect(conf, pod, selection);
+    if (selection !== undefined) requireMaySelect(conf, pod, selection, true);
     names.take(invocation.ifname, label, "the runtime's");
     asked.push(selection?.defaultRoute);
     attachments.push({
