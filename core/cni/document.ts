@@ -20,8 +20,12 @@ export class Document {
 
   /** @param path The key, such as `plugins[1].type`; empty for the document as a whole. */
   refuse(path: string, expected: string, found: unknown): CniError {
-    const got = found === undefined ? "nothing" : show(found);
-    return this.error(`${path === "" ? "" : `${path}: `}expected ${expected}, found ${got}`);
+    return this.mismatch(path, expected, found === undefined ? "nothing" : show(found));
+  }
+
+  /** As `refuse()`, with what was found in words of ours. */
+  mismatch(path: string, expected: string, found: string): CniError {
+    return this.error(`${path === "" ? "" : `${path}: `}expected ${expected}, found ${found}`);
   }
 
   /** @param sentence What is wrong, after the colon. */
@@ -49,7 +53,7 @@ export class Document {
 
   textOrEmpty(path: string, value: Json | undefined, max = 4096): string {
     if (typeof value !== "string") throw this.refuse(path, "a string", value);
-    if (value.length > max) throw this.refuse(path, `at most ${max} characters`, `${value.length} characters`);
+    if (value.length > max) throw this.mismatch(path, `at most ${max} characters`, `${value.length}`);
     if (!isPrintable(value)) throw this.refuse(path, "a string without control characters", value);
     return value;
   }

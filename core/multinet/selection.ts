@@ -95,7 +95,7 @@ export function parseSelections(annotation: string | undefined, podNamespace: Po
 export function parseDefaultSelection(annotation: string | undefined, namespace: string): Selection | undefined {
   const d = new Annotation(DEFAULT_NETWORK);
   const selections = parse(annotation ?? "", namespace, d);
-  if (selections.length > 1) throw d.refuse("", "one network", `${selections.length} networks`);
+  if (selections.length > 1) throw d.mismatch("", "one network", `${selections.length} networks`);
   return selections[0];
 }
 
@@ -114,19 +114,19 @@ class Element extends Document {
 
 function parse(annotation: string, namespace: string, d: Annotation): Selection[] {
   if (annotation.length > MAX_ANNOTATION_BYTES) {
-    throw d.refuse("", `at most ${MAX_ANNOTATION_BYTES} characters`, `${annotation.length} characters`);
+    throw d.mismatch("", `at most ${MAX_ANNOTATION_BYTES} characters`, `${annotation.length} characters`);
   }
   if (annotation.trim() === "") return [];
   const elements = /[[{"]/.test(annotation) ? jsonElements(annotation, d) : shortElements(annotation, d);
   if (elements.length > MAX_ATTACHMENTS) {
-    throw d.refuse("", `at most ${MAX_ATTACHMENTS} networks`, `${elements.length} networks`);
+    throw d.mismatch("", `at most ${MAX_ATTACHMENTS} networks`, `${elements.length} networks`);
   }
   const selections = elements.map(({ element, at }) => validate(element, at, namespace));
   const ips = selections.reduce((sum, s) => sum + (s.ips?.length ?? 0), 0);
-  if (ips > MAX_POD_IPS) throw d.refuse("", `at most ${MAX_POD_IPS} addresses in all`, `${ips} addresses`);
+  if (ips > MAX_POD_IPS) throw d.mismatch("", `at most ${MAX_POD_IPS} addresses in all`, `${ips} addresses`);
   const ports = selections.reduce((sum, s) => sum + (s.portMappings?.length ?? 0), 0);
   if (ports > MAX_POD_PORTS)
-    throw d.refuse("", `at most ${MAX_POD_PORTS} port mappings in all`, `${ports} port mappings`);
+    throw d.mismatch("", `at most ${MAX_POD_PORTS} port mappings in all`, `${ports} port mappings`);
   return selections;
 }
 
@@ -243,7 +243,7 @@ function parseInterface(d: Document, element: JsonObject): IfName | undefined {
 
 function nonEmptyList(d: Document, path: string, value: Json, max: number, of: string): readonly Json[] {
   const list = d.list(path, value, max, of);
-  if (list.length === 0) throw d.refuse(path, `at least one of ${of}`, "an empty list");
+  if (list.length === 0) throw d.mismatch(path, "at least one entry", "an empty list");
   return list;
 }
 
@@ -322,11 +322,7 @@ function parseGateways(d: Document, value: Json): string[] {
     const ip = typeof item === "string" ? parseIp(item) : undefined;
     if (ip === undefined) throw d.refuse(`default-route[${i}]`, "the IP address of a gateway", item);
     if (families.has(ip.family)) {
-      throw d.refuse(
-        "default-route",
-        `one IPv${ip.family} gateway`,
-        "two: several gateways of a family are not supported",
-      );
+      throw d.mismatch("default-route", `one IPv${ip.family} gateway`, "two");
     }
     families.add(ip.family);
     return formatIp(ip);
