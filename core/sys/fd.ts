@@ -1,5 +1,5 @@
 import { Owned } from "../base/owned.ts";
-import { At, check, cstring, libc, Open, restart } from "./libc.ts";
+import { At, cstring, libc, Open, restart } from "./libc.ts";
 
 function close(fd: number): void {
   // EINTR included: Linux has released the descriptor by then, and closing again could hit another's.
@@ -26,11 +26,4 @@ export class Fd extends Owned<number> {
   static adopt(raw: number, what: string): Fd {
     return new Fd(what, raw, close);
   }
-
-  /** A second descriptor for the same open file, with close-on-exec. @throws {SysError} */
-  duplicate(): Fd {
-    return Fd.adopt(check(libc().fcntl(this.raw, F_DUPFD_CLOEXEC, 3), "fcntl", this.what), this.what);
-  }
 }
-
-const F_DUPFD_CLOEXEC = 1030;

@@ -178,7 +178,7 @@ export const At = {
 } as const;
 
 /** `RESOLVE_*` of linux/openat2.h */
-export const Resolve = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+export const Resolve = { NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
 
 const SYS_openat2 = 437; // the same on every architecture, as all since 424
 

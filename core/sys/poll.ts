@@ -4,9 +4,6 @@ import { errno, libc } from "./libc.ts";
 /** Source: asm-generic/poll.h */
 export const POLLIN = 1;
 export const POLLOUT = 4;
-export const POLLERR = 8;
-export const POLLHUP = 16;
-export const POLLNVAL = 32;
 
 /** A set of descriptors for poll(2), made anew for each wait. */
 export class Poll {
