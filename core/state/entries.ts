@@ -20,6 +20,9 @@ export interface AttachmentHeader {
   readonly isDefault: boolean;
   readonly netns: { readonly path: string /** Decimal digits. */; readonly cookie: string };
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
+  /** Of the network's configuration: CHECK, and GC, pass the attachment over. */
+  readonly disableCheck?: boolean;
+  readonly disableGC?: boolean;
   /** The operation's id, as errors and the operations log show it. */
   readonly operation: string;
   /** Wall clock; for people only, nothing is decided by it. */

@@ -209,6 +209,15 @@ export class Journal implements UndoLog, Disposable {
     }
   }
 
+  /** Records that a delegate's process has ended. Never fails: whoever reads looks whether the process lives. */
+  ended(plugin: number): void {
+    try {
+      this.append({ is: "ended", plugin });
+    } catch {
+      this.#entries.push({ is: "ended", plugin });
+    }
+  }
+
   /** ADD succeeded: from here on the attachment is whole. @throws {CniError} as `append()` */
   commit(result: JsonObject, status: readonly Json[]): void {
     this.append({ is: "done", result, status });

@@ -39,6 +39,8 @@ export interface ContainerOptions {
   readonly create: boolean;
   /** A point on the monotonic clock. */
   readonly deadlineMs: number;
+  /** A process above us holds the lock and waits for us: go on under it. */
+  readonly held?: boolean;
   /** Who we are, for those who wait for us. */
   readonly as: Holder;
   /** Called about ten times a second while another process holds the lock. What it throws ends the wait. */

@@ -13,20 +13,24 @@ export const BOOT = "0123abcd-0000-4000-8000-000000000000";
 /** A directory of the test's own, gone with it. */
 export class Scratch implements Disposable {
   readonly path: string;
+  readonly #stores: Store[] = [];
 
   constructor() {
     this.path = mkdtempSync(join(tmpdir(), "patchbay-state-"));
     chmodSync(this.path, 0o700);
   }
 
+  /** Disposed of with the directory, if not before. */
   store(bootId: string = BOOT): Store {
-    return Store.open({
+    const store = Store.open({
       runDir: `${this.path}/run`,
       libDir: `${this.path}/lib`,
       referenceDir: `${this.path}/reference`,
       netnsCookie: 4n,
       bootId,
     });
+    this.#stores.push(store);
+    return store;
   }
 
   /** Every file and link below `under`, sorted. */
@@ -48,6 +52,7 @@ export class Scratch implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    for (const store of this.#stores) store[Symbol.dispose]();
     rmSync(this.path, { recursive: true, force: true });
   }
 }
