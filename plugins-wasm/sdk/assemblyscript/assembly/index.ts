@@ -1,0 +1,12 @@
+// What the author of a plugin imports.
+export * from "./answer";
+export * from "./calls.generated";
+export * from "./check";
+export * from "./interface";
+export * from "./ip";
+export * from "./json";
+export * from "./operations";
+export * from "./plugin";
+export { cniArg, env, exit, fail, ifname, stderr } from "./process";
+export * from "./result";
+export * from "./writer";
