@@ -14,8 +14,9 @@ bash scripts/native.sh > /dev/null
 "$bun" scripts/embedded.ts | cmp -s - cmd/embedded.generated.ts \
   || { say "cmd/embedded.generated.ts is out of date. Run: bash scripts/generated-fresh.sh --write"; exit 1; }
 
-# bunfig and .env stay off: a compiled program otherwise reads both in the directory it is started in, as root.
-flags=(--compile --minify --bytecode --splitting --format=esm --no-compile-autoload-bunfig --no-compile-autoload-dotenv)
+# Two of the flags are security: a compiled program otherwise reads bunfig.toml and .env in the directory it is started
+# in, and runs what they name, as root. test/bun builds its programs with the same flags.
+mapfile -t flags < scripts/link.flags
 key=$({
   "$bun" --revision
   echo "${flags[@]}"

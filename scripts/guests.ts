@@ -1,16 +1,18 @@
 /**
- * Compiles the built-in plugins: AssemblyScript to build/guests/NAME.wasm, that to native code for the oldest CPU in
- * NAME.cwasm, and the manifest beside them. What has not changed is left alone. Writes build/embedded.json, which tells
- * the binary the length and hash of all it carries.
+ * guests.ts [DIRECTORY NAME...] — compiles the built-in plugins into build/guests: AssemblyScript to NAME.wasm, that to
+ * native code for the oldest CPU in NAME.cwasm, and the manifest beside them. What has not changed is left alone. Beside
+ * the directory, embedded.json tells the binary the length and hash of all it carries. Another directory, and only some
+ * plugins, are for tests.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { sha256 } from "../core/base/hash.ts";
 import { Engine } from "../core/engine/engine.ts";
 import { checkModule, type HostNames } from "../core/engine/inspect.ts";
 import { pluginNames, root } from "./plugins.ts";
 
-const out = join(root, "build/guests");
+const [directory = join(root, "build/guests"), ...only] = process.argv.slice(2);
+const out = resolve(directory);
 const native = {
   path: join(root, "build/native/libwasmtime.so"),
   libgccPath: join(root, "build/native/libgcc_s.so.1"),
@@ -82,7 +84,7 @@ function compileNative(engine: () => Engine, name: string): void {
 
 async function main(): Promise<void> {
   mkdirSync(out, { recursive: true });
-  const names = pluginNames();
+  const names = pluginNames().filter((name) => only.length === 0 || only.includes(name));
   const waiting = [...names];
   const made: string[] = [];
   const worker = async (): Promise<void> => {
@@ -107,7 +109,7 @@ async function main(): Promise<void> {
     return { sha256: sha256(bytes), bytes: bytes.length };
   };
   const embedded = { libwasmtime: describe(native.path), libgcc: describe(native.libgccPath), plugins };
-  place(join(root, "build/embedded.json"), `${JSON.stringify(embedded, null, 2)}\n`);
+  place(join(out, "../embedded.json"), `${JSON.stringify(embedded, null, 2)}\n`);
 }
 
 main().catch((thrown) => {
