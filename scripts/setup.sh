@@ -30,13 +30,17 @@ apt_update() {
 # Command and package, one pair a line: what the tests run. No daemon among them: installing one would start it.
 apt_needs='nft nftables
 ip iproute2
+tc iproute2
+bridge iproute2
 ping iputils-ping
 strace strace
 iptables iptables
 ldd libc-bin
 setpriv util-linux
 nsenter util-linux
-openssl openssl'
+openssl openssl
+python3 python3
+pip3 python3-pip'
 
 # Packages that tests need; root on a system with apt only.
 setup_packages() {
@@ -73,32 +77,38 @@ debian_package() {
 }
 apt_version() { apt-cache show --no-all-versions "$1" 2> /dev/null | sed -n 's/^Version: //p' | head -n 1; }
 
-# Prints the path of a Go of at least 1.24: that of PATH, else Debian's, unpacked into the cache from the backports of
-# the mirror that this system uses already.
+# Prints the path of a Go: one of at least 1.24 in PATH, else Debian's newest from the backports of the mirror that this
+# system uses already, unpacked into the cache; that one fetches the version that a go.mod asks for (GOTOOLCHAIN=auto).
 find_go() {
   local go version
-  for go in "$(command -v go)" /usr/lib/go-1.2[4-9]/bin/go "$cache"/debian-backports/usr/lib/go-1.2*/bin/go; do
-    [ -x "$go" ] || continue
-    version=$(GOTOOLCHAIN=local "$go" env GOVERSION 2> /dev/null) || continue
+  if go=$(command -v go) && version=$(GOTOOLCHAIN=local go env GOVERSION 2> /dev/null); then
     [ "$(printf '%s\n' go1.24 "$version" | sort -V | head -n 1)" = go1.24 ] && { printf '%s\n' "$go"; return; }
-  done
+  fi
+  for go in "$cache"/debian-backports/usr/lib/go-*/bin/go; do [ -x "$go" ] && { printf '%s\n' "$go"; return; }; done
   backported_go
 }
 backported_go() {
-  command -v apt-get > /dev/null || return 1
-  local mirror codename work apt
-  codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+  command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return 1
+  local mirror codename work lists package deb
+  codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+  # shellcheck disable=SC2016 # the words are apt's
   mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 2> /dev/null | awk -v c="$codename" '$2 == c && $3 == "main" {print $1; exit}')
   [ -n "$mirror" ] || return 1
-  say "Go 1.24 from $codename-backports"
-  work=$cache/debian-backports.new; rm -rf "$work"; mkdir -p "$work/lists/partial" "$work/tree" "$work/debs"
+  work=$cache/debian-backports.new
+  rm -rf "$work"
+  mkdir -p "$work/lists/partial" "$work/tree" "$work/debs"
+  # The mirror's packages are signed by the keys that its own list has.
   echo "deb $mirror $codename-backports main" > "$work/sources.list"
-  apt=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists")
-  apt-get "${apt[@]}" update >&2 || return 1
-  (cd "$work/debs" && apt-get "${apt[@]}" download golang-1.24-go golang-1.24-src >&2) || return 1
+  lists=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
+  apt-get -qq "${lists[@]}" update >&2 || return 1
+  package=$(apt-cache "${lists[@]}" search '^golang-1[.][0-9]+-go$' | cut -d ' ' -f 1 | sort -V | tail -n 1)
+  [ -n "$package" ] || return 1
+  say "$package from $codename-backports"
+  (cd "$work/debs" && apt-get -qq "${lists[@]}" download "$package" "${package%-go}-src" >&2) || return 1
   for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/tree" || return 1; done
-  rm -rf "$cache/debian-backports"; mv "$work/tree" "$cache/debian-backports"; rm -rf "$work"
-  printf '%s\n' "$cache/debian-backports/usr/lib/go-1.24/bin/go"
+  rm -rf "$cache/debian-backports"
+  mv "$work/tree" "$cache/debian-backports" && rm -rf "$work"
+  printf '%s\n' "$cache"/debian-backports/usr/lib/go-*/bin/go
 }
 
 # go_tools DIRECTORY NAME PACKAGE... — builds the commands of one Go module into the cache, once for each state of its
@@ -113,7 +123,7 @@ go_tools() {
     say "go build $name"
     work=$(mktemp -d "$cache/go.XXXXXX")
     for package; do
-      (cd "$module" && CGO_ENABLED=0 GOTOOLCHAIN="${GOTOOLCHAIN:-auto}" GOWORK=off GOFLAGS='-mod=readonly -trimpath -buildvcs=false' \
+      (cd "$module" && CGO_ENABLED=0 GOTOOLCHAIN=auto GOWORK=off GOFLAGS='-mod=readonly -trimpath -buildvcs=false' \
         nice -n 10 "$go" build -o "$work/" "$package") >&2 || { rm -rf "$work"; return 1; }
     done
     touch "$work/.whole"; chmod 755 "$work"; mkdir -p "${dir%/*}"; rm -rf "$dir"; mv -T "$work" "$dir"
