@@ -329,12 +329,11 @@ export interface Kernel extends Disposable {
   /**
    * Waits until no address of the link is tentative any more.
    *
-   * @param deadlineMs On the clock of `monotonicMs()`.
-   * @throws KernelError EADDRINUSE when an address is used by somebody else, ETIMEDOUT at the deadline
+   * @throws KernelError EADDRINUSE when an address is used by somebody else, ETIMEDOUT after `timeoutMs`
    */
-  waitAddresses(index: number, deadlineMs: number): void;
-  /** Waits until the link can carry traffic. @returns false at the deadline. @throws KernelError ENODEV */
-  waitRunning(index: number, deadlineMs: number): boolean;
+  waitAddresses(index: number, timeoutMs: number): void;
+  /** Waits until the link can carry traffic. @returns false after `timeoutMs`. @throws KernelError ENODEV */
+  waitRunning(index: number, timeoutMs: number): boolean;
   /** Tells the neighbours: a gratuitous ARP for each IPv4 address, an unsolicited advertisement for each IPv6 one. */
   announce(index: number, addresses: readonly Ip[]): void;
 }

@@ -105,6 +105,7 @@ export const set = body(
     dataLength: [7, u32be],
     policy: [8, u32be],
     id: [10, u32be], //         names a set that this very transaction makes
+    userData: [13, bytes], //   nft(8)'s own notes: type, length, content
     handle: [16, u64be],
   }),
 );

@@ -1,0 +1,520 @@
+/** A network namespace over netlink. Its sockets are opened in the namespace when first needed, and kept. */
+import type { Ip } from "../base/ip.ts";
+import { formatCidr, parseMac } from "../base/ip.ts";
+import { AddressFlag, address } from "../netlink/address.ts";
+import { BRVLAN_COMPRESSED, bridgeLink } from "../netlink/bridge-vlan.ts";
+import { type Clock, Conversation, type Request } from "../netlink/conversation.ts";
+import { type LinkRequest, link, SKIP_STATS } from "../netlink/link.ts";
+import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
+import { neighbour } from "../netlink/neighbour.ts";
+import { chain, type ElementsMessage, elements, type NftFamily, NftMessage, rule as nftRule } from "../netlink/nft.ts";
+import type { NftExpression } from "../netlink/nft-expression.ts";
+import { CLONED, route } from "../netlink/route.ts";
+import { rule } from "../netlink/rule.ts";
+import { deadlineIn, monotonicMs, sleepMs } from "../sys/clock.ts";
+import { Errno } from "../sys/error.ts";
+import { NetlinkSocket } from "../sys/netlink-socket.ts";
+import type { Netns } from "../sys/netns.ts";
+import { sendRaw } from "../sys/packet.ts";
+import { readProcSys, writeProcSys } from "../sys/proc.ts";
+import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
+import {
+  type BridgeVlan,
+  type Kernel,
+  KernelError,
+  type Link,
+  type LinkAddress,
+  type LinkChange,
+  type LinkSpec,
+  type Neighbour,
+  type NftChange,
+  type NftMapElement,
+  type Route,
+  type RouteFilter,
+  type Rule,
+} from "./kernel.ts";
+import {
+  addressRequest,
+  bridgeVlanRequest,
+  changeLink,
+  neighbourRequest,
+  newLink,
+  routeRequest,
+  ruleRequest,
+  toAddress,
+  toBridgeVlans,
+  toLink,
+  toNeighbour,
+  toRoutes,
+  toRule,
+} from "./messages.ts";
+import {
+  addRequest,
+  batchEnds,
+  deleteRequest,
+  describe,
+  generationRequest,
+  inFamily,
+  probeRequest,
+} from "./nft-messages.ts";
+
+const NO_FILTERING = "this kernel may be built without CONFIG_BRIDGE_VLAN_FILTERING";
+
+const clock: Clock = { nowMs: monotonicMs, sleepMs };
+
+/** The kernel answers so to a batch that was made for an older generation of the rules. */
+const ERESTART = 85;
+/** How often a delete is made anew because somebody else changed the rules between look and act. */
+const GENERATIONS = 50;
+const GENERATIONS_TIMEOUT_MS = 10_000;
+
+/** Groups below are an administrator's (names for them are in /etc/iproute2/group). */
+const FIRST_GROUP = 0x10000;
+/** IFLA_IFNAME of 16 bytes has no room for its NUL, and the kernel says so in a hundred ways. */
+const NAME_BYTES = 15;
+
+/** Pauses between two looks at what is being waited for: quick at first, for mostly it is there at once. */
+const pauseMs = (look: number): number => (look < 4 ? 1 : look < 10 ? 3 : 10);
+
+/**
+ * Opens a namespace.
+ *
+ * @param ns Stays the caller's, and open for as long as the kernel is used.
+ * @param options `host`: this is the node's own namespace.
+ */
+export function openKernel(ns: Netns, options: { readonly host?: boolean } = {}): Kernel {
+  return new RealKernel(ns, options.host === true);
+}
+
+class RealKernel implements Kernel {
+  readonly isHost: boolean;
+  readonly #ns: Netns;
+  readonly #sockets = new DisposableStack();
+  #route: Conversation | undefined;
+  #netfilter: Conversation | undefined;
+
+  constructor(ns: Netns, host: boolean) {
+    this.#ns = ns;
+    this.isHost = host;
+  }
+
+  get cookie(): bigint {
+    return this.#ns.cookie;
+  }
+
+  [Symbol.dispose](): void {
+    this.#route = undefined;
+    this.#netfilter = undefined;
+    this.#sockets.dispose();
+  }
+
+  // --- Links ---------------------------------------------------------------------------------------------------------
+
+  createLink(spec: LinkSpec): Link {
+    const doing = `create ${spec.kind} "${spec.name}"`;
+    checkName(doing, spec.name);
+    if (spec.kind === "veth") checkName(doing, spec.peer.name);
+    const born = spec.kind === "macvlan" ? real(doing, spec.in) : undefined;
+    const peer = spec.kind === "veth" ? real(doing, spec.peer.in) : undefined;
+    const value = newLink(doing, spec, {
+      ...(born === undefined ? {} : { here: born.#ns.raw }),
+      ...(peer === undefined ? {} : { peer: peer.#ns.raw }),
+    });
+    const filtering = spec.kind === "bridge" && (spec.vlanFiltering === true || spec.vlanDefaultPvid !== undefined);
+    this.#do(doing, { type: Rtm.NEWLINK, flags: Flag.CREATE | Flag.EXCL, codec: link, value }, filtering);
+
+    const home = born ?? this;
+    const made = home.linkByName(spec.name);
+    if (made === undefined) throw new KernelError(doing, Errno.ENODEV, "it was made, and taken away at once");
+    if (spec.alias === undefined) return made;
+    try {
+      home.setLink(made.index, { alias: spec.alias });
+    } catch (thrown) {
+      home.deleteLink(made.index);
+      throw thrown;
+    }
+    return { ...made, alias: spec.alias };
+  }
+
+  linkByName(name: string): Link | undefined {
+    const doing = `read link "${name}"`;
+    checkName(doing, name);
+    return this.#link(doing, { name, extMask: SKIP_STATS });
+  }
+
+  linkByIndex(index: number): Link | undefined {
+    return this.#link(`read link ${index}`, { index, extMask: SKIP_STATS });
+  }
+
+  #link(doing: string, value: LinkRequest): Link | undefined {
+    const answer = this.#rtnetlink.ask({ type: Rtm.GETLINK, codec: link, value, reply: link });
+    if (answer.errno === Errno.ENODEV) return undefined;
+    refuse(doing, answer);
+    return answer.reply === undefined ? undefined : toLink(answer.reply);
+  }
+
+  links(): Link[] {
+    const value = { extMask: SKIP_STATS };
+    return this.#dump("list links", { type: Rtm.GETLINK, codec: link, value, reply: link }).map(toLink);
+  }
+
+  setLink(index: number, change: LinkChange): void {
+    const doing = `change link ${index}`;
+    if (change.name !== undefined) checkName(doing, change.name);
+    const filtering = change.vlanFiltering !== undefined;
+    for (const value of changeLink(doing, index, change)) {
+      this.#do(doing, { type: Rtm.NEWLINK, codec: link, value }, filtering);
+    }
+  }
+
+  moveLink(index: number, to: Kernel, name?: string): Link {
+    const doing = `move link ${index}`;
+    if (name !== undefined) checkName(doing, name);
+    const target = real(doing, to) ?? this;
+    const there = name ?? this.linkByIndex(index)?.name;
+    if (there === undefined) throw new KernelError(doing, Errno.ENODEV);
+    const value = { index, netnsFd: target.#ns.raw, name };
+    this.#do(doing, { type: Rtm.NEWLINK, codec: link, value });
+    const moved = target.linkByName(there);
+    if (moved === undefined) throw new KernelError(doing, Errno.ENODEV, `"${there}" is not in its new namespace`);
+    return moved;
+  }
+
+  deleteLink(index: number): boolean {
+    return this.#remove(`delete link ${index}`, { type: Rtm.DELLINK, codec: link, value: { index } }, [Errno.ENODEV]);
+  }
+
+  deleteLinks(links: readonly { readonly index: number }[]): void {
+    const indexes = links.map((one) => one.index);
+    const left = this.isHost || indexes.length < 2 ? indexes : this.#deleteByGroup(indexes);
+    for (const index of left) this.deleteLink(index);
+  }
+
+  /** @returns the indexes that are still there */
+  #deleteByGroup(indexes: readonly number[]): number[] {
+    const group = FIRST_GROUP + Math.floor(Math.random() * (0x7fffffff - FIRST_GROUP));
+    const mark = indexes.map((index): Request => ({ type: Rtm.NEWLINK, codec: link, value: { index, group } }));
+    // One that is gone, or cannot be marked, does not stop the others; what it means shows below.
+    this.#rtnetlink.askAll([...mark, { type: Rtm.DELLINK, codec: link, value: { group } }]);
+    const look = indexes.map(
+      (index): Request => ({ type: Rtm.GETLINK, codec: link, value: { index, extMask: SKIP_STATS }, reply: link }),
+    );
+    const found = this.#rtnetlink.askAll(look);
+    return indexes.filter((_, i) => found[i]?.errno !== Errno.ENODEV);
+  }
+
+  // --- Addresses -----------------------------------------------------------------------------------------------------
+
+  addAddress(index: number, a: LinkAddress): void {
+    const doing = `add address "${formatCidr(a.address)}" to link ${index}`;
+    const value = addressRequest(index, a, true);
+    this.#do(doing, { type: Rtm.NEWADDR, flags: Flag.CREATE | Flag.EXCL, codec: address, value });
+  }
+
+  deleteAddress(index: number, a: LinkAddress): boolean {
+    const doing = `delete address "${formatCidr(a.address)}" of link ${index}`;
+    const request = { type: Rtm.DELADDR, codec: address, value: addressRequest(index, a, false) };
+    return this.#remove(doing, request, [Errno.EADDRNOTAVAIL, Errno.ENODEV]);
+  }
+
+  addresses(index?: number): (LinkAddress & { readonly index: number })[] {
+    const value = index === undefined ? {} : { index };
+    const request = { type: Rtm.GETADDR, codec: address, value, reply: address };
+    const found = this.#dump("list addresses", request, [Errno.ENODEV]);
+    return found.map(toAddress).filter((a) => a !== undefined && (index === undefined || a.index === index)) as never;
+  }
+
+  // --- Routes and rules ----------------------------------------------------------------------------------------------
+
+  addRoute(r: Route, mode: "exclusive" | "append" | "replace" = "exclusive"): void {
+    const flags = Flag.CREATE | { exclusive: Flag.EXCL, append: Flag.APPEND, replace: Flag.REPLACE }[mode];
+    this.#do(`add route ${showRoute(r)}`, { type: Rtm.NEWROUTE, flags, codec: route, value: routeRequest(r, true) });
+  }
+
+  deleteRoute(r: Route): boolean {
+    const request = { type: Rtm.DELROUTE, codec: route, value: routeRequest(r, false) };
+    return this.#remove(`delete route ${showRoute(r)}`, request, [Errno.ESRCH, Errno.ENODEV]);
+  }
+
+  routes(filter: RouteFilter = {}): Route[] {
+    const out: Route[] = [];
+    for (const family of filter.family === undefined ? ([4, 6] as const) : [filter.family]) {
+      const number = family === 4 ? Family.INET : Family.INET6;
+      const value = { family: number, table: filter.table, index: filter.index };
+      // ENOENT: that table was never used. ENODEV: the link is gone, and its routes with it.
+      const absent = [Errno.ENOENT, Errno.ENODEV];
+      const request = { type: Rtm.GETROUTE, codec: route, value, reply: route };
+      for (const message of this.#dump("list routes", request, absent)) {
+        if (message.family !== number || (message.flags & CLONED) !== 0) continue;
+        for (const r of toRoutes(message)) {
+          if (filter.table !== undefined && r.table !== filter.table) continue;
+          if (filter.index !== undefined && r.index !== filter.index) continue;
+          out.push(r);
+        }
+      }
+    }
+    return out;
+  }
+
+  addRule(r: Rule): void {
+    const flags = Flag.CREATE | Flag.EXCL;
+    this.#do(`add rule ${showRule(r)}`, { type: Rtm.NEWRULE, flags, codec: rule, value: ruleRequest(r) });
+  }
+
+  deleteRule(r: Rule): boolean {
+    const request = { type: Rtm.DELRULE, codec: rule, value: ruleRequest(r) };
+    return this.#remove(`delete rule ${showRule(r)}`, request, [Errno.ENOENT]);
+  }
+
+  rules(family?: 4 | 6): Rule[] {
+    const out: Rule[] = [];
+    for (const one of family === undefined ? ([4, 6] as const) : [family]) {
+      const value = { family: one === 4 ? Family.INET : Family.INET6 };
+      // Without IPv6 the kernel has no rules of that family to list.
+      const found = this.#dump("list rules", { type: Rtm.GETRULE, codec: rule, value, reply: rule }, [
+        Errno.EAFNOSUPPORT,
+        Errno.EOPNOTSUPP,
+      ]);
+      for (const message of found) {
+        const r = toRule(message);
+        if (r?.family === one) out.push(r);
+      }
+    }
+    return out;
+  }
+
+  // --- Neighbours and VLANs ------------------------------------------------------------------------------------------
+
+  addNeighbour(n: Neighbour): void {
+    const doing = `add neighbour of link ${n.index}`;
+    const mac = parseMac(n.mac);
+    if (mac === undefined) throw new KernelError(doing, Errno.EINVAL, `"${n.mac}" is not a hardware address`);
+    const flags = Flag.CREATE | Flag.REPLACE;
+    this.#do(doing, { type: Rtm.NEWNEIGH, flags, codec: neighbour, value: neighbourRequest(n, mac) });
+  }
+
+  deleteNeighbour(n: { readonly index: number; readonly address: Ip }): boolean {
+    const request = { type: Rtm.DELNEIGH, codec: neighbour, value: neighbourRequest(n) };
+    return this.#remove(`delete neighbour of link ${n.index}`, request, [Errno.ENOENT, Errno.ENODEV, Errno.ENXIO]);
+  }
+
+  neighbours(index?: number): Neighbour[] {
+    const request = { type: Rtm.GETNEIGH, codec: neighbour, value: {}, reply: neighbour };
+    const found = this.#dump("list neighbours", request).map(toNeighbour);
+    return found.filter((n) => n !== undefined && (index === undefined || n.index === index)) as never;
+  }
+
+  setBridgeVlans(index: number, vlans: readonly BridgeVlan[], mode: "add" | "delete", self = false): void {
+    const type = mode === "add" ? Rtm.SETLINK : Rtm.DELLINK;
+    const value = bridgeVlanRequest(index, vlans, self);
+    this.#do(`${mode} VLANs of link ${index}`, { type, codec: bridgeLink, value }, true);
+  }
+
+  bridgeVlans(index: number): BridgeVlan[] {
+    const value = { family: Family.BRIDGE, extMask: BRVLAN_COMPRESSED };
+    const request = { type: Rtm.GETLINK, codec: bridgeLink, value, reply: bridgeLink };
+    const found = this.#dump(`list VLANs of link ${index}`, request);
+    return found.filter((m) => m.index === index).flatMap(toBridgeVlans);
+  }
+
+  // --- Sysctls -------------------------------------------------------------------------------------------------------
+
+  sysctl(key: string): string | undefined {
+    return readProcSys(this.#ns, key);
+  }
+
+  setSysctl(key: string, value: string): void {
+    writeProcSys(this.#ns, key, value);
+  }
+
+  // --- nf_tables -----------------------------------------------------------------------------------------------------
+
+  nft(changes: readonly NftChange[]): void {
+    const deadline = deadlineIn(GENERATIONS_TIMEOUT_MS);
+    for (let attempt = 1; ; attempt++) {
+      // What is not there is left out, and what is left holds only for the generation that was looked at: together that
+      // is a delete that tolerates absence and never takes another's element, on any kernel.
+      const { present, generation } = this.#present(changes);
+      if (present.length === 0) return;
+      const { begin, end } = batchEnds(generation);
+      const requests = present.map((c) => (c.op === "add" ? addRequest(c) : deleteRequest(c)));
+      const verdict = this.#nfnetlink.batch(begin, requests, end);
+      if (verdict.errno === 0) return;
+      if (verdict.errno === ERESTART && attempt < GENERATIONS) {
+        if (this.#nfnetlink.pause(Math.min(attempt - 6, 0), deadline)) continue;
+      }
+      const failed = present[verdict.index];
+      const doing = failed === undefined ? "change nft rules" : describe(failed);
+      // Linux before 5.15 calls an element that is there with another verdict busy.
+      const clash = failed?.op === "add" && failed.what === "element" && verdict.errno === Errno.EBUSY;
+      throw new KernelError(doing, clash ? Errno.EEXIST : verdict.errno, verdict.text);
+    }
+  }
+
+  #present(changes: readonly NftChange[]): { present: readonly NftChange[]; generation?: number } {
+    const deletes = changes.filter((change) => change.op === "delete");
+    if (deletes.length === 0) return { present: changes };
+    const answers = this.#nfnetlink.askAll([generationRequest, ...deletes.map(probeRequest)]);
+    const [first] = answers;
+    if (first === undefined) return { present: changes };
+    refuse("read the generation of the nft rules", first);
+    const absent = new Set<NftChange>();
+    for (const [i, change] of deletes.entries()) {
+      const answer = answers[i + 1];
+      if (answer === undefined) continue;
+      if (answer.errno === Errno.ENOENT) absent.add(change);
+      else refuse(describe(change), answer);
+      if (change.what === "element" && answer.reply !== undefined) {
+        const [found] = (answer.reply as ElementsMessage).elements ?? [];
+        if (found?.data?.verdict?.chain !== change.chain) absent.add(change);
+      }
+    }
+    const { id } = first.reply as { id?: number };
+    const present = changes.filter((change) => !absent.has(change));
+    return { present, ...(id === undefined ? {} : { generation: id }) };
+  }
+
+  nftRules(family: NftFamily, table: string, name: string): NftExpression[][] | undefined {
+    const inTable = { family: inFamily(family), table };
+    const doing = `list nft rules of "${family} ${table} ${name}"`;
+    const value = { ...inTable, name };
+    const there = this.#nfnetlink.ask({ type: NftMessage.GETCHAIN, codec: chain, value, reply: chain });
+    if (there.errno === Errno.ENOENT) return undefined;
+    refuse(doing, there);
+    const request = { type: NftMessage.GETRULE, codec: nftRule, value: { ...inTable, chain: name }, reply: nftRule };
+    const found = this.#nftDump(doing, request).filter((m) => m.table === table && m.chain === name);
+    return found.map((m) => m.expressions ?? []);
+  }
+
+  nftChains(family: NftFamily, table: string): string[] {
+    const value = { family: inFamily(family) };
+    const request = { type: NftMessage.GETCHAIN, codec: chain, value, reply: chain };
+    const found = this.#nftDump(`list nft chains of "${family} ${table}"`, request);
+    return found.filter((m) => m.table === table).map((m) => m.name ?? "");
+  }
+
+  nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {
+    const doing = `list nft map "${family} ${table} ${map}"`;
+    const value = { family: inFamily(family), table, set: map };
+    const answer = this.#nfnetlink.dump({ type: NftMessage.GETELEMENT, codec: elements, value, reply: elements });
+    if (answer.errno === Errno.ENOENT) return undefined;
+    refuse(doing, answer);
+    const out: NftMapElement[] = [];
+    for (const message of answer.replies) {
+      for (const { key, data } of message.elements ?? []) {
+        if (key?.value !== undefined) out.push({ key: key.value, chain: data?.verdict?.chain ?? "" });
+      }
+    }
+    return out;
+  }
+
+  #nftDump<Reply>(doing: string, request: Request<Reply>): readonly Reply[] {
+    const answer = this.#nfnetlink.dump(request);
+    if (answer.errno === Errno.ENOENT) return [];
+    refuse(doing, answer);
+    return answer.replies;
+  }
+
+  // --- Waiting and announcing ----------------------------------------------------------------------------------------
+
+  waitAddresses(index: number, timeoutMs: number): void {
+    const deadline = deadlineIn(timeoutMs);
+    for (let look = 0; ; look++) {
+      const request = { type: Rtm.GETADDR, codec: address, value: { family: Family.INET6, index }, reply: address };
+      const found = this.#dump("list addresses", request).filter((m) => m.index === index && m.family === Family.INET6);
+      let tentative = false;
+      for (const message of found) {
+        const a = toAddress(message);
+        if (a?.dadFailed) {
+          const doing = `use address "${formatCidr(a.address)}" on link ${index}`;
+          throw new KernelError(doing, Errno.EADDRINUSE, "another host of the network answers for it");
+        }
+        if (a?.tentative && ((message.flags ?? message.flags8) & AddressFlag.NODAD) === 0) tentative = true;
+      }
+      if (!tentative) return;
+      if (monotonicMs() >= deadline) {
+        throw new KernelError(`wait for the addresses of link ${index}`, Errno.ETIMEDOUT, "still tentative");
+      }
+      sleepMs(pauseMs(look));
+    }
+  }
+
+  waitRunning(index: number, timeoutMs: number): boolean {
+    const deadline = deadlineIn(timeoutMs);
+    for (let look = 0; ; look++) {
+      const found = this.linkByIndex(index);
+      if (found === undefined) throw new KernelError(`wait for link ${index}`, Errno.ENODEV);
+      if (found.running) return true;
+      if (monotonicMs() >= deadline) return false;
+      sleepMs(pauseMs(look));
+    }
+  }
+
+  announce(index: number, addresses: readonly Ip[]): void {
+    const found = this.linkByIndex(index);
+    if (found === undefined) throw new KernelError(`announce on link ${index}`, Errno.ENODEV);
+    const mac = parseMac(found.mac);
+    if (mac?.length !== 6) return; // no Ethernet, nobody to tell
+    const arp = addresses.filter((ip) => ip.family === 4).map((ip) => arpAnnouncement(mac, ip));
+    const ndp = addresses.filter((ip) => ip.family === 6).map((ip) => neighbourAdvertisement(mac, ip));
+    if (arp.length > 0) sendRaw(this.#ns, index, ETHERTYPE_ARP, ...arp);
+    if (ndp.length > 0) sendRaw(this.#ns, index, ETHERTYPE_IPV6, ...ndp);
+  }
+
+  // --- Conversations -------------------------------------------------------------------------------------------------
+
+  get #rtnetlink(): Conversation {
+    this.#route ??= new Conversation(this.#sockets.use(NetlinkSocket.open(0, this.#ns)), clock);
+    return this.#route;
+  }
+
+  get #nfnetlink(): Conversation {
+    this.#netfilter ??= new Conversation(this.#sockets.use(NetlinkSocket.open(12, this.#ns)), clock);
+    return this.#netfilter;
+  }
+
+  /** @param filtering The request needs VLAN filtering, about whose absence the kernel says nothing more. */
+  #do(doing: string, request: Request, filtering = false): void {
+    const verdict = this.#rtnetlink.ask(request);
+    const unsaid = filtering && verdict.errno === Errno.EOPNOTSUPP && verdict.text === undefined;
+    refuse(doing, unsaid ? { errno: verdict.errno, text: NO_FILTERING } : verdict);
+  }
+
+  #remove(doing: string, request: Request, absent: readonly number[]): boolean {
+    const answer = this.#rtnetlink.ask(request);
+    if (absent.includes(answer.errno)) return false;
+    refuse(doing, answer);
+    return true;
+  }
+
+  #dump<Reply>(doing: string, request: Request<Reply>, absent: readonly number[] = []): readonly Reply[] {
+    const answer = this.#rtnetlink.dump(request);
+    if (absent.includes(answer.errno)) return [];
+    refuse(doing, answer);
+    return answer.replies;
+  }
+}
+
+function refuse(doing: string, verdict: Verdict): void {
+  if (verdict.errno !== 0) throw new KernelError(doing, verdict.errno, verdict.text);
+}
+
+/** The other namespace of a call, which must be of this implementation too. */
+function real(doing: string, kernel: Kernel | undefined): RealKernel | undefined {
+  if (kernel === undefined || kernel instanceof RealKernel) return kernel;
+  throw new TypeError(`Cannot ${doing}: its other namespace is not a real one`);
+}
+
+function checkName(doing: string, name: string): void {
+  if (name.length === 0 || name.length > NAME_BYTES) {
+    throw new KernelError(doing, Errno.ERANGE, `a name has 1 to ${NAME_BYTES} bytes`);
+  }
+}
+
+function showRoute(r: Route): string {
+  return r.dst === undefined ? '"default"' : `"${formatCidr(r.dst)}"`;
+}
+
+function showRule(r: Rule): string {
+  return `"${r.from === undefined ? "from all" : `from ${formatCidr(r.from)}`} lookup ${r.table}"`;
+}
