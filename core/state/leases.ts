@@ -118,7 +118,10 @@ export class Leases implements LeaseBackend, Disposable {
       for (;;) {
         const root = this.#openRoot(o.create);
         const dir = root && openSub(root, name, o.create, deadlineMs);
-        if (root === undefined || dir === undefined) return undefined;
+        if (root === undefined || dir === undefined) {
+          if (root !== undefined) forgetHints(`${this.#path}/hints`, name); // a kill may have kept it
+          return undefined;
+        }
         let kept = false;
         try {
           const lock = dir.lock({ deadlineMs });
@@ -351,20 +354,11 @@ class OwnPool implements LeasePool {
     if (!this.#open) return;
     this.#open = false;
     try {
-      if (this.#root.removeDir(this.name)) this.#forgetHints();
+      if (this.#root.removeDir(this.name)) forgetHints(this.#hintsPath, this.name);
     } finally {
       this.#lock[Symbol.dispose]();
       this.#reference?.[Symbol.dispose]();
       this.#dir[Symbol.dispose]();
-    }
-  }
-
-  #forgetHints(): void {
-    try {
-      using dir = Dir.open(this.#hintsPath);
-      dir.remove(this.name);
-    } catch {
-      // There was none, or it stays: a hint of no consequence.
     }
   }
 }
@@ -374,6 +368,15 @@ export function sameOwner(
   b: Pick<LeaseOwner, "container" | "ifname">,
 ): boolean {
   return a.container === b.container && a.ifname === b.ifname;
+}
+
+function forgetHints(path: string, pool: string): void {
+  try {
+    using dir = Dir.open(path);
+    dir.remove(pool);
+  } catch {
+    // There was none, or it stays: a hint of no consequence.
+  }
 }
 
 function openSub(root: Dir, name: string, create: boolean, deadlineMs: number): Dir | undefined {
