@@ -25,7 +25,9 @@ function sourcesBelow(folder: string): string[] {
 export function compileGuest(entry: string): WebAssembly.Module {
   const flags: unknown = JSON.parse(readFileSync(join(root, "plugins-wasm/asc.flags.json"), "utf8"));
   if (!Array.isArray(flags)) throw new Error("plugins-wasm/asc.flags.json: expected an array");
-  const hash = createHash("sha256").update(JSON.stringify([entry, flags]));
+  const hash = createHash("sha256")
+    .update(JSON.stringify([entry, flags]))
+    .update(readFileSync(join(root, entry)));
   for (const path of sourcesBelow(join(root, "plugins-wasm"))) hash.update(path).update(readFileSync(path));
   const folder = join(root, "build/test-guests");
   const file = join(folder, `${hash.digest("hex").slice(0, 32)}.wasm`);
