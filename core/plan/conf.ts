@@ -115,6 +115,8 @@ export function parseMetaConf(doc: Json): MetaConf {
       return fallback;
     }
   };
+  const attachments = (key: string): readonly ValidAttachment[] | undefined =>
+    read<readonly ValidAttachment[] | undefined>(key, undefined, (value) => parseAttachments(d, key, value));
   for (const key of Object.keys(root)) {
     const fault = unknownKey(key);
     if (fault !== undefined) faults.push(fault);
@@ -139,9 +141,8 @@ export function parseMetaConf(doc: Json): MetaConf {
     timeoutMs: read("timeout", DEFAULTS.timeoutMs as number, (value) => duration(d, "timeout", value)),
     policyFile: read("policyFile", DEFAULTS.policyFile as string, (value) => absolute(d, "policyFile", value)),
     runtimeConfig: read<JsonObject>("runtimeConfig", {}, (value) => values(d.object("runtimeConfig", value))),
-    validAttachments: read<readonly ValidAttachment[] | undefined>("cni.dev/valid-attachments", undefined, (value) =>
-      parseAttachments(d, "cni.dev/valid-attachments", value),
-    ),
+    // libcni sent the list under the wrong key at first, and sends both now.
+    validAttachments: attachments("cni.dev/valid-attachments") ?? attachments("cni.dev/attachments"),
   };
   if (member(root, "name") === undefined) faults.unshift("name: expected the network's name, found nothing");
   if (faults.length > 0) throw d.error(faults.join("; "));
