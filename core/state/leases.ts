@@ -104,6 +104,7 @@ export class Leases implements LeaseBackend, Disposable {
   readonly #referenceDir: string;
   readonly #quarantine: Quarantine;
   #root: Dir | undefined;
+  #hints: Dir | undefined;
 
   /** @param path The generation's directory. @param referenceDir Files below it, `<pool>/<address>`, count as taken. */
   constructor(path: string, referenceDir: string, quarantine: Quarantine) {
@@ -119,7 +120,7 @@ export class Leases implements LeaseBackend, Disposable {
         const root = this.#openRoot(o.create);
         const dir = root && openSub(root, name, o.create, deadlineMs);
         if (root === undefined || dir === undefined) {
-          if (root !== undefined) forgetHints(`${this.#path}/hints`, name); // a kill may have kept it
+          if (root !== undefined) forgetHint(this.#openHints(false), name); // a kill may have kept it
           return undefined;
         }
         let kept = false;
@@ -135,8 +136,8 @@ export class Leases implements LeaseBackend, Disposable {
               root,
               dir,
               lock,
-              hints: `${this.#path}/hints`,
-              reference: openIfThere(this.#referenceDir, name),
+              hints: (create) => this.#openHints(create),
+              reference: openPath(`${this.#referenceDir}/${name}`, false),
               quarantine: this.#quarantine,
             });
           } finally {
@@ -199,20 +200,20 @@ export class Leases implements LeaseBackend, Disposable {
   }
 
   #openRoot(create: boolean): Dir | undefined {
-    if (this.#root !== undefined) return this.#root;
-    const path = `${this.#path}/leases`;
-    try {
-      this.#root = Dir.open(path);
-    } catch (cause) {
-      if (!isErrno(cause, Errno.ENOENT)) throw cause;
-      if (create) this.#root = Dir.open(path, { create: true });
-    }
+    this.#root ??= openPath(`${this.#path}/leases`, create);
     return this.#root;
+  }
+
+  #openHints(create: boolean): Dir | undefined {
+    this.#hints ??= openPath(`${this.#path}/hints`, create);
+    return this.#hints;
   }
 
   [Symbol.dispose](): void {
     this.#root?.[Symbol.dispose]();
+    this.#hints?.[Symbol.dispose]();
     this.#root = undefined;
+    this.#hints = undefined;
   }
 }
 
@@ -221,7 +222,7 @@ class OwnPool implements LeasePool {
   readonly #root: Dir;
   readonly #dir: Dir;
   readonly #lock: Disposable;
-  readonly #hintsPath: string;
+  readonly #openHints: (create: boolean) => Dir | undefined;
   readonly #reference: Dir | undefined;
   readonly #quarantine: Quarantine;
   #hints: string[] | undefined;
@@ -232,7 +233,7 @@ class OwnPool implements LeasePool {
     root: Dir;
     dir: Dir;
     lock: Disposable;
-    hints: string;
+    hints: (create: boolean) => Dir | undefined;
     reference: Dir | undefined;
     quarantine: Quarantine;
   }) {
@@ -240,7 +241,7 @@ class OwnPool implements LeasePool {
     this.#root = parts.root;
     this.#dir = parts.dir;
     this.#lock = parts.lock;
-    this.#hintsPath = parts.hints;
+    this.#openHints = parts.hints;
     this.#reference = parts.reference;
     this.#quarantine = parts.quarantine;
   }
@@ -329,8 +330,7 @@ class OwnPool implements LeasePool {
     while (hints.length < set) hints.push("");
     hints[set] = address;
     try {
-      using dir = Dir.open(this.#hintsPath, { create: true });
-      dir.replace(this.name, encoder.encode(hints.join(" ")));
+      this.#openHints(true)?.replace(this.name, encoder.encode(hints.join(" ")));
     } catch {
       // The next search begins at the start of the range: slower, not wrong.
     }
@@ -339,8 +339,7 @@ class OwnPool implements LeasePool {
   #loadHints(): string[] {
     if (this.#hints === undefined) {
       try {
-        using dir = Dir.open(this.#hintsPath);
-        const bytes = dir.read(this.name, MAX_LEASE_BYTES);
+        const bytes = this.#openHints(false)?.read(this.name, MAX_LEASE_BYTES);
         this.#hints = bytes === undefined ? [] : decoder.decode(bytes).split(" ");
       } catch {
         this.#hints = [];
@@ -354,7 +353,7 @@ class OwnPool implements LeasePool {
     if (!this.#open) return;
     this.#open = false;
     try {
-      if (this.#root.removeDir(this.name)) forgetHints(this.#hintsPath, this.name);
+      if (this.#root.removeDir(this.name)) forgetHint(this.#openHints(false), this.name);
     } finally {
       this.#lock[Symbol.dispose]();
       this.#reference?.[Symbol.dispose]();
@@ -370,12 +369,21 @@ export function sameOwner(
   return a.container === b.container && a.ifname === b.ifname;
 }
 
-function forgetHints(path: string, pool: string): void {
+function forgetHint(hints: Dir | undefined, pool: string): void {
   try {
-    using dir = Dir.open(path);
-    dir.remove(pool);
+    hints?.remove(pool);
   } catch {
-    // There was none, or it stays: a hint of no consequence.
+    // It stays: a hint of no consequence.
+  }
+}
+
+/** @returns undefined when it is absent and not to be made */
+function openPath(path: string, create: boolean): Dir | undefined {
+  try {
+    return Dir.open(path);
+  } catch (cause) {
+    if (!isErrno(cause, Errno.ENOENT)) throw cause;
+    return create ? Dir.open(path, { create }) : undefined;
   }
 }
 
@@ -387,15 +395,6 @@ function openSub(root: Dir, name: string, create: boolean, deadlineMs: number): 
       // Made by another process and removed by it again before we could open it.
       if (!isErrno(cause, Errno.ENOENT) || deadlineIn(0) > deadlineMs) throw cause;
     }
-  }
-}
-
-function openIfThere(directory: string, name: string): Dir | undefined {
-  try {
-    return Dir.open(`${directory}/${name}`);
-  } catch (cause) {
-    if (isErrno(cause, Errno.ENOENT)) return undefined;
-    throw cause;
   }
 }
 
