@@ -73,7 +73,8 @@ function linkInfo(doing: string, spec: LinkSpec, peerFd: number | undefined): No
     case "bridge": {
       const { vlanFiltering, vlanDefaultPvid, multicastSnooping } = spec;
       const data = {
-        vlanFiltering: vlanFiltering === undefined ? undefined : bit(vlanFiltering),
+        // Off is how a bridge is born, and a kernel without VLAN filtering refuses even that word.
+        vlanFiltering: vlanFiltering === true ? 1 : undefined,
         vlanDefaultPvid,
         multicastSnooping: multicastSnooping === undefined ? undefined : bit(multicastSnooping),
       };

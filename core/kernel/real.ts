@@ -171,13 +171,32 @@ class RealKernel implements Kernel {
     const doing = `move link ${index}`;
     if (name !== undefined) checkName(doing, name);
     const target = real(doing, to) ?? this;
-    const there = name ?? this.linkByIndex(index)?.name;
-    if (there === undefined) throw new KernelError(doing, Errno.ENODEV);
-    const value = { index, netnsFd: target.#ns.raw, name };
-    this.#do(doing, { type: Rtm.NEWLINK, codec: link, value });
-    const moved = target.linkByName(there);
-    if (moved === undefined) throw new KernelError(doing, Errno.ENODEV, `"${there}" is not in its new namespace`);
+    const before = this.linkByIndex(index);
+    if (before === undefined) throw new KernelError(doing, Errno.ENODEV);
+    if (name !== undefined && target.linkByName(name) !== undefined && !(target === this && before.name === name)) {
+      throw new KernelError(doing, Errno.EEXIST, `"${name}" is taken there`);
+    }
+    const answer = this.#rtnetlink.ask({
+      type: Rtm.NEWLINK,
+      codec: link,
+      value: { index, netnsFd: target.#ns.raw, name },
+    });
+    if (answer.errno !== 0) {
+      this.#takeBack(index, before, target);
+      refuse(doing, answer);
+    }
+    const moved = target.linkByName(name ?? before.name);
+    if (moved === undefined) throw new KernelError(doing, Errno.ENODEV, "it is not in its new namespace");
     return moved;
+  }
+
+  /** The kernel moves first and renames then: a rename that fails leaves the link there, under its old name. */
+  #takeBack(index: number, before: Link, target: RealKernel): void {
+    if (target === this || this.linkByIndex(index) !== undefined) return;
+    const there = target.linkByName(before.name);
+    if (there?.mac !== before.mac || there.kind !== before.kind) return;
+    const value = { index: there.index, netnsFd: this.#ns.raw };
+    target.#rtnetlink.ask({ type: Rtm.NEWLINK, codec: link, value });
   }
 
   deleteLink(index: number): boolean {

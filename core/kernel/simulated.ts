@@ -16,15 +16,13 @@ import {
   type LinkData,
   type LinkSpec,
   type Neighbour,
-  type NftBase,
   type NftChange,
-  type NftKeyType,
   type NftMapElement,
   type Route,
   type RouteFilter,
   type Rule,
 } from "./kernel.ts";
-import { describe } from "./nft-messages.ts";
+import { applyNft, type SimTable } from "./simulated-nft.ts";
 
 export interface SimulatedOptions {
   /** False: as after booting with `ipv6.disable=1`. */
@@ -119,19 +117,6 @@ interface SimLink {
   port: { hairpin: boolean; isolated: boolean };
   vlans: BridgeVlan[];
   readonly sysctls: Map<string, string>;
-}
-
-interface SimChain {
-  readonly base: NftBase | undefined;
-  rules: NftExpression[][];
-}
-interface SimMap {
-  readonly key: NftKeyType;
-  readonly elements: Map<string, NftMapElement>;
-}
-interface SimTable {
-  readonly chains: Map<string, SimChain>;
-  readonly maps: Map<string, SimMap>;
 }
 
 type NewLink = Pick<SimLink, "kind" | "name" | "mac" | "mtu" | "loopback"> & { readonly data?: LinkData };
@@ -841,78 +826,4 @@ function inRanges(ids: ReadonlyMap<number, { pvid: boolean; untagged: boolean }>
     else out.push({ first: id, ...flags });
   }
   return out;
-}
-
-// --- nf_tables -------------------------------------------------------------------------------------------------------
-
-const hex = (bytes: Uint8Array): string => bytes.toHex();
-
-function applyNft(tables: Map<string, SimTable>, change: NftChange): void {
-  const refuse = (errno: number): never => {
-    throw new KernelError(describe(change), errno);
-  };
-  const name = `${change.family} ${change.table}`;
-  const table = tables.get(name);
-  if (change.op === "add") {
-    if (change.what === "table") {
-      if (table === undefined) tables.set(name, { chains: new Map(), maps: new Map() });
-      return;
-    }
-    if (table === undefined) return refuse(Errno.ENOENT);
-    addNft(table, change, refuse);
-    return;
-  }
-  if (table === undefined) {
-    if (change.op === "flush") refuse(Errno.ENOENT);
-    return;
-  }
-  if (change.op === "flush") {
-    const chain = table.chains.get(change.chain);
-    if (chain === undefined) return refuse(Errno.ENOENT);
-    chain.rules = [];
-  } else if (change.what === "table") tables.delete(name);
-  else if (change.what === "chain") {
-    for (const map of table.maps.values()) {
-      for (const element of map.elements.values()) if (element.chain === change.chain) refuse(Errno.EBUSY);
-    }
-    table.chains.delete(change.chain);
-  } else if (change.what === "map") {
-    const used = [...table.chains.values()].some((chain) =>
-      chain.rules.flat().some((e) => e.lookup?.set === change.map),
-    );
-    if (used) refuse(Errno.EBUSY);
-    table.maps.delete(change.map);
-  } else {
-    const elements = table.maps.get(change.map)?.elements;
-    if (elements?.get(hex(change.key))?.chain === change.chain) elements.delete(hex(change.key));
-  }
-}
-
-function addNft(table: SimTable, change: NftChange & { op: "add" }, refuse: (errno: number) => never): void {
-  switch (change.what) {
-    case "table":
-      return;
-    case "chain":
-      if (!table.chains.has(change.chain)) table.chains.set(change.chain, { base: change.base, rules: [] });
-      return;
-    case "map":
-      if (!table.maps.has(change.map)) table.maps.set(change.map, { key: change.key, elements: new Map() });
-      return;
-    case "rule": {
-      const chain = table.chains.get(change.chain) ?? refuse(Errno.ENOENT);
-      for (const { lookup } of change.expressions) {
-        if (lookup?.set !== undefined && !table.maps.has(lookup.set)) refuse(Errno.ENOENT);
-      }
-      chain.rules.push([...change.expressions]);
-      return;
-    }
-    case "element": {
-      const map = table.maps.get(change.map) ?? refuse(Errno.ENOENT);
-      if (!table.chains.has(change.chain)) refuse(Errno.ENOENT);
-      const there = map.elements.get(hex(change.key));
-      if (there !== undefined && there.chain !== change.chain) refuse(Errno.EEXIST);
-      map.elements.set(hex(change.key), { key: change.key, chain: change.chain });
-      return;
-    }
-  }
 }

@@ -246,6 +246,12 @@ function eachAttribute(
   }
 }
 
+function append(out: Record<string, unknown>, name: string, value: unknown): void {
+  const list = out[name];
+  if (Array.isArray(list)) list.push(value);
+  else out[name] = [value];
+}
+
 /** A set of netlink attributes, `struct nlattr` each: length, type, content, padded to four bytes. */
 export function attrs<const F extends Fields>(fields: F): Attrs<F> {
   const byName = new Map<string, Row>();
@@ -286,14 +292,12 @@ export function attrs<const F extends Fields>(fields: F): Attrs<F> {
         if (row === undefined) {
           if (!from.keepUnknown) return;
           const raw: RawAttribute = [type, from.bytes.slice(contentStart, contentEnd)];
-          if (out["other"] === undefined) out["other"] = [raw];
-          else (out["other"] as RawAttribute[]).push(raw);
+          append(out, "other", raw);
           return;
         }
         const content = row.codec.read(from, contentStart, contentEnd);
         if (!row.many) out[row.name] = content;
-        else if (out[row.name] === undefined) out[row.name] = [content];
-        else (out[row.name] as unknown[]).push(content);
+        else append(out, row.name, content);
       });
     },
   };
