@@ -290,10 +290,10 @@ export class Wasmtime implements Disposable {
         ) ?? this.#start(running, instance, trap);
       return failed ?? { is: "returned", memoryBytes: this.#memoryBytes(running) };
     } finally {
-      if (this.#running.length === 1) this.#arm(engine, 0);
       this.#running.pop();
       this.#linker = outerLinker;
       c.wasmtime_store_delete(store);
+      if (this.#running.length === 0 && engine.timer !== undefined) this.#arm(engine, 0);
     }
   }
 

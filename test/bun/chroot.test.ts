@@ -1,6 +1,6 @@
 /** A root with the C library, /proc and our binary in it is enough: no libgcc_s, no shell, no /etc, no /tmp. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { TestNetns } from "../support/netns.ts";
 import { built, distBinary, root as isRoot, requires } from "../support/requires.ts";
@@ -39,6 +39,12 @@ const guestProgram = `
   process.exit(0);
 `;
 
+let guestAt: string;
+beforeAll(() => {
+  scratch.write({ "guest.ts": guestProgram });
+  guestAt = scratch.compile("guest.ts");
+});
+
 /** What the dynamic loader takes for a file, without libgcc_s, which we carry. */
 function libraries(file: string): string[] {
   const { stdout } = run([Bun.which("ldd") ?? "ldd", file], { env: { PATH: process.env.PATH ?? "" } });
@@ -50,11 +56,10 @@ function libraries(file: string): string[] {
 requires(...isRoot)("in a root with nothing but the C library", () => {
   let place: string;
   beforeAll(() => {
-    scratch.write({ "guest.ts": guestProgram });
     place = join(scratch.path, "root");
     mkdirSync(join(place, "proc"), { recursive: true });
     mkdirSync(join(place, "opt"));
-    copyFileSync(scratch.compile("guest.ts"), join(place, "opt/guest"));
+    copyFileSync(guestAt, join(place, "opt/guest"));
     if (existsSync(distBinary)) copyFileSync(distBinary, join(place, "opt/patchbay"));
     symlinkSync("patchbay", join(place, "opt/loopback"));
     for (const library of [
@@ -135,5 +140,23 @@ requires(...isRoot)("in a root with nothing but the C library", () => {
   test("there is no libgcc_s in it", () => {
     const names = readdirSync(place, { recursive: true, encoding: "utf8" }).filter((name) => /libgcc_s\.so/.test(name));
     expect(names).toEqual([]);
+  });
+});
+
+requires(...isRoot)("as an ordinary user", () => {
+  test.each([
+    ["", []],
+    [", root in a user namespace", ["unshare", "--user", "--map-root-user"]],
+  ])("the library is kept below the user's own cache directory%s", (_, under) => {
+    using home = new Scratch();
+    chownSync(home.path, 65_534, 65_534);
+    const program = join(home.path, "guest");
+    copyFileSync(guestAt, program);
+    const env = { PATH: process.env.PATH ?? "", HOME: "/nonexistent", XDG_CACHE_HOME: join(home.path, "cache") };
+    const argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...under, program];
+    const ended = run([Bun.which(argv[0] ?? "") ?? "", ...argv.slice(1)], { env });
+    expect(ended.stderr).toBe("");
+    expect(JSON.parse(ended.stdout)).toMatchObject({ source: "cache", exit: 1 });
+    expect(readdirSync(join(home.path, "cache/patchbay/lib"))).toHaveLength(2);
   });
 });

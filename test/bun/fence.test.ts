@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Engine, type HostFunction, type Module, type RunOutcome } from "../../core/engine/engine.ts";
 import { libc, Open } from "../../core/sys/libc.ts";
-import { root } from "./program.ts";
+import { has, requires } from "../support/requires.ts";
+import { root, run as runProgram, Scratch } from "./program.ts";
 
 const native = join(root, "build/native");
 let engine: Engine;
@@ -56,6 +57,33 @@ describe("garbage collection", () => {
       },
     };
     for (let i = 0; i < 20; i++) expect(run(module, [call])).toMatchObject({ exit: 200 });
+  });
+});
+
+describe("a system that gives no timer", () => {
+  // An unarmed timer would be an unbounded guest. The signal of each timer is reserved when it is made.
+  requires("prlimit", has("prlimit"))("(RLIMIT_SIGPENDING is 0)", () => {
+    test("is an error before the guest runs, and the engine can be disposed", () => {
+      using scratch = new Scratch();
+      const script = `
+        import { Engine } from "${root}/core/engine/engine.ts";
+        const engine = Engine.forCompiling({ path: "${native}/libwasmtime.so", libgccPath: "${native}/libgcc_s.so.1" });
+        const wasm = engine.assemble('(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))');
+        const limits = { memoryBytes: 65536, cpuMs: 1000, wallMs: 1000, stdoutBytes: 0, stderrBytes: 0 };
+        const module = engine.load(engine.compile(wasm));
+        for (let i = 0; i < 2; i++) {
+          try {
+            engine.run({ module, argv0: "g", env: {}, stdin: new Uint8Array(0), functions: [], limits });
+          } catch (thrown) {
+            console.log(thrown.message);
+          }
+        }
+        engine[Symbol.dispose]();`;
+      const file = join(scratch.write({ "no-timer.ts": script }), "no-timer.ts");
+      const ended = runProgram([Bun.which("prlimit") ?? "", "--sigpending=0", process.execPath, file]);
+      const message = "timer_create failed: the system's limit of pending signals is reached\n";
+      expect(ended).toEqual({ exit: 0, stdout: message + message, stderr: "" });
+    });
   });
 });
 
