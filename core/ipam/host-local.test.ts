@@ -304,6 +304,18 @@ describe("host-local refuses", () => {
     ]);
   });
 
+  test("nothing of a failed ADD: its retry takes one address a set", () => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    const ipam = { ...SUBNET, ranges: [[{ subnet: "10.2.0.0/30" }]] };
+    add(store, { subnet: "10.2.0.0/30" }, { containerId: "other" });
+    const journal = new Undo();
+    for (let i = 0; i < 3; i++) expect(failure(() => add(store, ipam, {}, journal)).code).toBe(11);
+    hostLocal.del(request({}, { command: "DEL", containerId: "other" }), store.leases);
+    expect(add(store, ipam, {}, journal).ips.length).toBe(2);
+    expect(scratch.files(`${LEASES}/net`).length).toBe(2);
+  });
+
   test("a second ADD, by the journal and, without one, by the files", () => {
     using scratch = new Scratch();
     const store = scratch.store();
@@ -343,12 +355,12 @@ describe("host-local", () => {
     check({});
     check(prevResult("10.1.0.2/24"));
     expect(failure(() => check(prevResult("10.1.0.3/24")))).toEqual({
-      code: 3,
+      code: 210,
       message: 'Cannot find the lease of "10.1.0.3" of network "net" for "eth0" of container "c1"',
     });
     expect(failure(() => check(prevResult("192.0.2.2/24"))).message).toContain("Cannot find an address");
     expect(failure(() => check({}, { ifname: "net1" })).message).toContain("Cannot find a lease");
-    expect(failure(() => check(prevResult("10.1.0.2/24"), { containerId: "c2" })).code).toBe(3);
+    expect(failure(() => check(prevResult("10.1.0.2/24"), { containerId: "c2" })).code).toBe(210);
   });
 
   const gone = () => false;

@@ -16,7 +16,7 @@ import {
   requestedByRuntime,
   requireExpressible,
 } from "./conf.ts";
-import type { GarbageQuestion, Ipam, IpamRequest, IpamResult } from "./ipam.ts";
+import { DIFFERENT, type GarbageQuestion, type Ipam, type IpamRequest, type IpamResult } from "./ipam.ts";
 import { candidates, capacity, parseRangeSets, type RangeSet, rangeOf, spell } from "./ranges.ts";
 import { readResolvConf } from "./resolv-conf.ts";
 
@@ -295,7 +295,7 @@ function check(request: IpamRequest, leases: LeaseBackend): void {
   };
   const lost = (what: string): CniError =>
     new CniError(
-      Code.UnknownContainer,
+      DIFFERENT,
       `Cannot find ${what} of network "${request.network}" for "${request.ifname}" of container "${request.containerId}"`,
       { remedy: "Delete the pod, so that its controller makes it anew" },
     );

@@ -5,6 +5,9 @@ import type { Dns, NetConf, ResultIp, ResultRoute } from "../cni/types.ts";
 import type { UndoLog } from "../state/journal.ts";
 import type { LeaseBackend, LeaseOwner } from "../state/leases.ts";
 
+/** The CNI code of a CHECK that found a difference, as the built-in plugins have it too. */
+export const DIFFERENT = 210;
+
 export interface IpamRequest {
   readonly command: "ADD" | "DEL" | "CHECK" | "GC" | "STATUS";
   /** The whole plugin object; `ipam` in it is what is read. */
@@ -52,7 +55,7 @@ export interface Ipam {
   add(request: IpamRequest, journal: UndoLog | undefined, leases: LeaseBackend): IpamResult;
   /** Frees all that the owner has in the pool. Nothing to free is a success. @throws {CniError} 5, 104 */
   del(request: IpamRequest, leases: LeaseBackend): void;
-  /** @throws {CniError} 7 or 5 when the attachment has not what the configuration and `prevResult` say. */
+  /** @throws {CniError} 210 when the attachment has not what the configuration and `prevResult` say, 7, 5, 104. */
   check(request: IpamRequest, leases: LeaseBackend): void;
   gc(request: IpamRequest, leases: LeaseBackend): void;
   /** @throws {CniError} 7 for a configuration that ADD would refuse, 50 when nothing could be leased. */

@@ -3,7 +3,7 @@
  * whether an address is in use.
  */
 import { show } from "../base/brand.ts";
-import { CniError, Code } from "../base/error.ts";
+import { CniError } from "../base/error.ts";
 import { contains, formatCidr, formatIp, parseCidr, parseIp } from "../base/ip.ts";
 import { isObject, type Json, member } from "../base/json.ts";
 import type { Document } from "../cni/document.ts";
@@ -20,7 +20,7 @@ import {
   requestedByRuntime,
   requireExpressible,
 } from "./conf.ts";
-import type { Ipam, IpamRequest, IpamResult } from "./ipam.ts";
+import { DIFFERENT, type Ipam, type IpamRequest, type IpamResult } from "./ipam.ts";
 
 const MAX_ADDRESSES = 64;
 const EXAMPLE = "10.1.0.5/24";
@@ -78,13 +78,13 @@ function answer(request: IpamRequest): IpamResult {
   return { ips, routes: parseRoutes(d, ipam), dns: parseDns(d, "dns", member(ipam, "dns")) };
 }
 
-/** @throws {CniError} 7 when an address, or its gateway, is not in `prevResult`. */
+/** @throws {CniError} 210 when an address, or its gateway, is not in `prevResult`. */
 function check(request: IpamRequest): void {
   const { ips } = answer(request);
   const previous = previousIps(request);
   const refuse = (why: string): CniError =>
     new CniError(
-      Code.InvalidConfig,
+      DIFFERENT,
       `Cannot confirm "${request.ifname}" of container "${request.containerId}" in network ${show(request.network)}: ${why}`,
       { remedy: "Delete the pod, so that its controller makes it anew" },
     );
