@@ -59,6 +59,11 @@ export interface GuestSetup {
   trace?(call: CallTrace): void;
 }
 
+/** In the names of an attachment's nft chains. */
+export function nftKey(of: { readonly container: string; readonly network: string; readonly ifname: string }): string {
+  return derive(24, of.container, of.network, of.ifname);
+}
+
 type NamedRole = "parent" | "bridge" | "device";
 
 export class GuestContext {
@@ -251,8 +256,7 @@ export class GuestContext {
 
   /** Names the attachment's nft chains. */
   nftKey(): string {
-    const { container, network, ifname } = this.setup.attachment;
-    return derive(24, container, network, ifname);
+    return nftKey(this.setup.attachment);
   }
 
   /** What people read in `ip link` on the node; nothing of ours reads it. */

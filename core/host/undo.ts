@@ -107,6 +107,33 @@ function diesWithLink(step: UndoStep, own: readonly OwnLink[]): boolean {
   return own.some((o) => o.made?.in === step.in && o.made.index === step.link.index);
 }
 
+/**
+ * Takes one step back, unless what it did goes with a link that the same journal deletes anyway.
+ *
+ * @returns False for a step that is not the kernel's, or is a link's.
+ * @throws {KernelError | SysError} when the kernel refuses; what is gone already is no refusal.
+ */
+export function undoStep(step: UndoStep, entries: readonly Entry[], places: UndoPlaces): boolean {
+  return diesWithLink(step, ownLinks(entries)) || takeBack(step, places);
+}
+
+/**
+ * Deletes the links of several journals, those in the pod all at once.
+ *
+ * @param parts In any order; each loses all its links.
+ * @returns What could not be deleted.
+ */
+export function undoLinks(parts: readonly UndoPart[], places: UndoPlaces): UndoFailure[] {
+  const failures: UndoFailure[] = [];
+  const doomed = parts.flatMap((part, p) =>
+    ownLinks(part.entries)
+      .toReversed()
+      .map((own) => ({ part: p, own })),
+  );
+  if (doomed.length > 0) deleteAll(doomed, parts, places, failures);
+  return failures;
+}
+
 interface Doomed {
   readonly part: number;
   readonly own: OwnLink;
@@ -135,30 +162,18 @@ function find(own: OwnLink, where: Place, kernel: Kernel, all: () => readonly Li
  */
 export function undoKernelSteps(parts: readonly UndoPart[], places: UndoPlaces): UndoFailure[] {
   const failures: UndoFailure[] = [];
-  const doomed: Doomed[] = [];
-  for (let p = parts.length - 1; p >= 0; p--) {
-    const part = parts[p];
-    if (part === undefined) continue;
-    const own = ownLinks(part.entries);
+  for (const [p, part] of [...parts.entries()].toReversed()) {
     const over = new Set(part.entries.flatMap((e) => (e.is === "undone" ? [e.id] : [])));
-    for (let i = part.entries.length - 1; i >= 0; i--) {
-      const e = part.entries[i];
-      if (e?.is !== "undo" || over.has(e.id)) continue;
-      if (e.step.do === "link") {
-        const link = own.find((o) => o.id === e.id);
-        if (link !== undefined) doomed.push({ part: p, own: link });
-        continue;
-      }
-      if (diesWithLink(e.step, own)) continue;
+    for (const e of part.entries.toReversed()) {
+      if (e.is !== "undo" || over.has(e.id)) continue;
       try {
-        if (takeBack(e.step, places)) part.undone?.(e.id);
+        if (undoStep(e.step, part.entries, places)) part.undone?.(e.id);
       } catch (cause) {
         failures.push({ part: p, id: e.id, step: e.step, cause });
       }
     }
   }
-  if (doomed.length > 0) deleteAll(doomed, parts, places, failures);
-  return failures;
+  return [...failures, ...undoLinks(parts, places)];
 }
 
 function deleteAll(

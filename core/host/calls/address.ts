@@ -12,6 +12,8 @@ const handle = { type: "integer", min: 1, required: true, doc: "Handle of the li
 const cidr = { type: "string", format: "cidr" } as const;
 const ip = { type: "string", format: "ip" } as const;
 const u32 = { type: "integer", min: 0, max: 4_294_967_295 } as const;
+/** For 0 the kernel would choose one itself, and no record could name it. */
+const tableNumber = { ...u32, min: 1 } as const;
 
 // The schema has read both already, so these only fail on our own records.
 function cidrOf(text: string): Cidr {
@@ -157,7 +159,7 @@ const routeKeys = {
   source: { ...ip, doc: "Address that packets get by preference" },
   scope: { type: "integer", min: 0, max: 255, doc: "0 universe, 253 link, 254 host" },
   priority: { ...u32, doc: "Metric" },
-  table: { ...u32, doc: "254, main, when absent" },
+  table: { ...tableNumber, doc: "254, main, when absent" },
   mtu: { ...u32, doc: "Bytes" },
   advmss: { ...u32, doc: "Bytes" },
   onlink: { type: "boolean", doc: "The gateway is on the link, whatever the routes say" },
@@ -248,7 +250,7 @@ export const routeList = hostCall({
   operations: reading,
   roles: ["pod-link", "own", "bridge"],
   doc: "Lists the routes over a link, those of the kernel's local table left out",
-  request: { link: handle, table: u32 },
+  request: { link: handle, table: tableNumber },
   answer: { routes: { type: "array", required: true, items: { type: "object", keys: routeKeys } } },
   targets: onLink,
   run(guest, r) {
@@ -278,7 +280,7 @@ export const routeList = hostCall({
 const ruleKeys = {
   from: { ...cidr, doc: "Source" },
   to: { ...cidr, doc: "Destination" },
-  table: { ...u32, required: true },
+  table: { ...tableNumber, required: true },
   priority: u32,
 } as const satisfies Keys;
 type RuleRequest = ValueOfKeys<typeof ruleKeys>;
@@ -322,11 +324,35 @@ export const ruleDelete = hostCall({
   name: "rule_delete",
   operations: changing,
   roles: [],
-  doc: "Removes a policy routing rule in the pod",
+  doc: "Removes a policy routing rule that the attachment added",
   request: ruleKeys,
   answer: { was: { type: "boolean", required: true, doc: "Whether it was there" } },
-  run: (guest, r) => ({ was: guest.kernel("pod").deleteRule(toRule(r)) }),
+  run(guest, r) {
+    const id = addedRule(guest, r);
+    if (id === undefined) {
+      throw new CniError(Code.NotGranted, 'Cannot make the call "rule_delete": the attachment added no such rule', {
+        remedy: "Name the rule exactly as rule_add did",
+      });
+    }
+    const was = guest.kernel("pod").deleteRule(toRule(r));
+    guest.undone(id);
+    return { was };
+  },
 });
+
+/** The undo step of a rule that the attachment added and has still. */
+function addedRule(guest: GuestContext, r: RuleRequest): number | undefined {
+  const wanted = toRule(r);
+  const over = new Set<number>();
+  const entries = guest.setup.journal?.entries ?? [];
+  for (const e of entries) if (e.is === "undone") over.add(e.id);
+  for (const e of entries) {
+    if (e.is !== "undo" || e.step.do !== "rule" || over.has(e.id)) continue;
+    const added = ruleFromRecord(e.step.rule);
+    if (added !== undefined && Bun.deepEquals(added, wanted)) return e.id;
+  }
+  return undefined;
+}
 
 // --- neighbours and announcements ------------------------------------------------------------------------------------
 

@@ -230,6 +230,23 @@ export function removeNft(host: Kernel, step: NftStep): void {
   ]);
 }
 
+/** Removes an attachment's part when no record of it is left, found by the names that its chains have. */
+export function salvageNft(host: Kernel, key: string): void {
+  const parts = [
+    { family: "inet", chain: `masq-${key}`, maps: ["masq4", "masq6"] },
+    { family: "bridge", chain: `mac-${key}`, maps: ["macs"] },
+  ] as const;
+  for (const { family, chain, maps } of parts) {
+    if (!host.nftChains(family, table).includes(chain)) continue;
+    const elements = maps.flatMap((map) =>
+      (host.nftElements(family, table, map) ?? [])
+        .filter((element) => element.chain === chain)
+        .map(({ key }): NftChange => ({ op: "delete", what: "element", family, table, map, key, chain })),
+    );
+    host.nft([...elements, { op: "delete", what: "chain", family, table, chain }]);
+  }
+}
+
 const targets = (guest: GuestContext, r: Request): readonly Target[] =>
   r.link === undefined ? [] : [guest.handles.link(r.link).target];
 
