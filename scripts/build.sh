@@ -15,7 +15,8 @@ bash scripts/native.sh > /dev/null
   || { say "cmd/embedded.generated.ts is out of date. Run: bash scripts/generated-fresh.sh --write"; exit 1; }
 
 # Two of the flags are security: a compiled program otherwise reads bunfig.toml and .env in the directory it is started
-# in, and runs what they name, as root. test/bun builds its programs with the same flags.
+# in, and runs what they name, as root. The last two keep the checkout's path out of it, which some packages ask for.
+# test/bun builds its programs with the same flags.
 mapfile -t flags < scripts/link.flags
 key=$({
   "$bun" --revision

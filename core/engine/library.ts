@@ -65,10 +65,7 @@ export function findLibrary(
   const beside = places.beside ?? besideExecutable();
   if (files.every((file) => isUsable(beside, file))) return inDirectory(beside, files, "beside");
   const cache = "cache" in places ? places.cache : cacheDirectory();
-  if (
-    cache !== undefined &&
-    files.every((file) => isUsable(cache, file) || (put(cache, file) && isUsable(cache, file)))
-  ) {
+  if (cache !== undefined && files.every((file) => isUsable(cache, file) || isUsableAfterCopy(cache, file))) {
     return inDirectory(cache, files, "cache");
   }
   return inMemory(libwasmtime, libgcc);
@@ -105,15 +102,15 @@ function isUsable(directory: string, { file, name }: Named): boolean {
   }
 }
 
-/** @returns false where no copy can be had: a read-only file system, no space, a directory that others can write to. */
-function put(directory: string, { file, name }: Named): boolean {
+/** Another process may make the same copy at the same time: whose it is in the end does not matter. */
+function isUsableAfterCopy(directory: string, file: Named): boolean {
   try {
     using dir = Dir.open(directory, { create: true });
-    // There, and yet not usable: a file system without exec. Another copy would be none the better.
-    return dir.createWhole(name, readWhole(file), { durable: true });
+    dir.createWhole(file.name, readWhole(file.file), { durable: true });
   } catch {
-    return false;
+    return false; // a read-only file system, no space, a directory that others can write to
   }
+  return isUsable(directory, file);
 }
 
 function readWhole(file: EmbeddedFile): Uint8Array {

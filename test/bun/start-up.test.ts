@@ -1,6 +1,8 @@
 /** Why the build's flags are what they are: what they save at each start. */
 import { afterAll, expect, test } from "bun:test";
-import { linkFlags, Scratch, shortestMs } from "./program.ts";
+import { readFileSync } from "node:fs";
+import { built, distBinary, requires } from "../support/requires.ts";
+import { linkFlags, root, Scratch, shortestMs } from "./program.ts";
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -48,4 +50,10 @@ test("--splitting: what is imported later costs nothing until then", () => {
   expect(Bun.spawnSync([lazy, "load"], { env: {} }).stdout.toString()).toBe("true");
   // The module's cost is what loading it adds. Before it is reached, hardly any of that may show.
   expect(notReached - empty).toBeLessThan(Math.max(0.5, (reached - empty) / 4));
+});
+
+requires(...built)("dist/patchbay", () => {
+  test("has no path of the checkout in it, so it is the same wherever it is built", () => {
+    expect(readFileSync(distBinary).includes(root)).toBe(false);
+  });
 });
