@@ -17,19 +17,19 @@ export class ContainerState implements Disposable {
   readonly id: ContainerId;
   readonly #dir: Dir;
   readonly #path: string;
-  readonly #lock: Disposable;
+  readonly #lock: Disposable | undefined;
   readonly #parent: Dir;
   readonly #quarantine: Quarantine;
   #journals: Journal[] | undefined;
   #quarantined: string[] = [];
   #open = true;
 
-  /** Only for `Store`. Takes over `dir` and `lock`; `parent` stays the store's. */
+  /** Only for `Store`. Takes over `dir` and `lock`; `parent` stays the store's. Without a lock, its holder tidies up. */
   constructor(parts: {
     id: ContainerId;
     dir: Dir;
     path: string;
-    lock: Disposable;
+    lock?: Disposable;
     parent: Dir;
     quarantine: Quarantine;
   }) {
@@ -131,6 +131,10 @@ export class ContainerState implements Disposable {
     if (!this.#open) return;
     this.#open = false;
     for (const journal of this.#journals ?? []) journal[Symbol.dispose]();
+    if (this.#lock === undefined) {
+      this.#dir[Symbol.dispose]();
+      return;
+    }
     removeHolder(this.#path);
     try {
       // Says no while a journal is left, or what a crash kept from its place: that begins with a dot.
@@ -147,4 +151,14 @@ export class ContainerState implements Disposable {
 
 function sweep(directory: string): void {
   for (const name of readdirSync(directory)) if (name.startsWith(".")) unlinkSync(`${directory}/${name}`);
+}
+
+/** The journals of a container's directory that can be read, without its lock; nothing is moved or mended. */
+export function readJournals(dir: Dir): readonly Journal[] {
+  const journals: Journal[] = [];
+  for (const name of dir.list()) {
+    const opened = JOURNAL.test(name) ? Journal.open(dir, name) : undefined;
+    if (opened instanceof Journal) journals.push(opened);
+  }
+  return journals.sort((a, b) => a.header.seq - b.header.seq);
 }

@@ -10,10 +10,11 @@ import { leftMs, monotonicMs } from "../sys/clock.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
 import { isAlive } from "../sys/process-id.ts";
-import { ContainerState } from "./container.ts";
+import { ContainerState, readJournals } from "./container.ts";
 import { Durable } from "./durable.ts";
 import { ioFailure } from "./failure.ts";
 import { type Holder, readHolder, writeHolder } from "./holder.ts";
+import type { Journal } from "./journal.ts";
 import { Leases } from "./leases.ts";
 import { NetworkObjects } from "./networks.ts";
 import { OperationsLog } from "./oplog.ts";
@@ -119,6 +120,7 @@ export class Store implements Disposable {
       if (dir === undefined) return undefined;
       let lock: Disposable | undefined;
       try {
+        if (o.held) return new ContainerState({ id, dir, path, parent, quarantine: this.#quarantine });
         lock = waitForLock(dir, path, id, o, startMs);
         // The former holder may have removed the directory with its last journal: then ours has no name.
         if (dir.stillNamed(parent, id)) {
@@ -161,6 +163,17 @@ export class Store implements Disposable {
       }
     }
     return ids;
+  }
+
+  /** A container's journals as they are now, without its lock: for showing them, never for acting on them. */
+  peek(id: ContainerId): readonly Journal[] {
+    try {
+      using dir = this.#openContainers(false)?.sub(id);
+      return dir === undefined ? [] : readJournals(dir);
+    } catch (cause) {
+      if (isErrno(cause, Errno.ENOENT)) return [];
+      throw ioFailure(`Cannot read the state of container "${id}"`, `Check that "${this.path}" is readable`, cause);
+    }
   }
 
   /** Directories of earlier boots and of other network namespaces. */

@@ -8,7 +8,6 @@ import { type Kernel, KernelError, type Link, type LinkChange, type LinkSpec } f
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { Place } from "../../state/entries.ts";
-import { deadlineIn } from "../../sys/clock.ts";
 import { SysError } from "../../sys/error.ts";
 import { changing, creating, hostCall, linkRoles, onLink, reading } from "../call.ts";
 import type { GuestContext } from "../context.ts";
@@ -602,10 +601,9 @@ export const linkWait = hostCall({
   run(guest, r) {
     const link: LinkHandle = guest.handles.link(r.link);
     const kernel = guest.kernel(link.in);
-    const deadlineMs = deadlineIn(r.timeoutMs);
-    if (r.for === "running") return { ready: kernel.waitRunning(link.index, deadlineMs) };
+    if (r.for === "running") return { ready: kernel.waitRunning(link.index, r.timeoutMs) };
     try {
-      kernel.waitAddresses(link.index, deadlineMs);
+      kernel.waitAddresses(link.index, r.timeoutMs);
       return { ready: true };
     } catch (thrown) {
       if (thrown instanceof KernelError && thrown.errnoName === "ETIMEDOUT") return { ready: false };

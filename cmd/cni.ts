@@ -1,0 +1,152 @@
+/** One CNI call: which plugin we are, which command, and what goes to stdout. */
+
+import { basename } from "node:path";
+import { addPod } from "../core/attach/add.ts";
+import { checkCall } from "../core/attach/check.ts";
+import { deleteCall } from "../core/attach/delete.ts";
+import { collectGarbage } from "../core/attach/gc.ts";
+import { Node } from "../core/attach/node.ts";
+import { Operation, withId } from "../core/attach/operation.ts";
+import { addSingle } from "../core/attach/single.ts";
+import { statusOfNetwork, statusOfPods } from "../core/attach/status.ts";
+import { CniError } from "../core/base/error.ts";
+import { isObject, type Json, type JsonObject, member } from "../core/base/json.ts";
+import { type Invocation, parseEnvironment } from "../core/cni/env.ts";
+import { parseNetworkList, typeOf } from "../core/cni/list.ts";
+import { ipams } from "../core/ipam/ipams.ts";
+import { nameOfConf, parseMetaConf } from "../core/plan/conf.ts";
+import { deadlineIn } from "../core/sys/clock.ts";
+import { embedded } from "./embedded.ts";
+import { parseConf, validAttachments } from "./input.ts";
+import { runIpamPlugin } from "./ipam.ts";
+import { logTo } from "./log.ts";
+import { readPolicy } from "./policy.ts";
+
+export interface Process {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** `argv[0]`: the name of the link that we were started by. */
+  readonly startedAs: string;
+  readInput(): Uint8Array;
+}
+
+const META = "patchbay";
+/** For a whole operation of a built-in that is called by its own name, which has no key for it. */
+const SINGLE_TIMEOUT_MS = 100_000;
+
+/**
+ * @returns The one JSON document for stdout; `undefined` for none.
+ * @throws {CniError}
+ */
+export function runCni(process: Process): JsonObject | undefined {
+  const invocation = parseEnvironment(process.environment);
+  const doc = parseConf(process.readInput(), invocation.command);
+  const type = whoAmI(process.startedAs, doc);
+  using node = new Node({ environment: process.environment, library: embedded, plugins: embedded.plugins });
+  if (ipams.has(type)) return runIpamPlugin(type, invocation, doc);
+  const operation = new Operation(invocation.command, node);
+  node.log = logTo({
+    operation: operation.id,
+    ...("containerId" in invocation && { container: invocation.containerId }),
+  });
+  if (invocation.command === "ADD" || invocation.command === "DEL") node.installStop();
+  let error: CniError | undefined;
+  try {
+    return type === META ? runMeta(invocation, doc, operation) : runSingle(invocation, type, doc, operation);
+  } catch (thrown) {
+    error = CniError.from(thrown);
+    node.log("error", error.message, error.cause);
+    throw withId(error, operation.id);
+  } finally {
+    operation.finish({ ...subject(invocation, doc), error });
+  }
+}
+
+/** The link's name where it is one of ours, else the configuration's `type`, else the meta-plugin. */
+function whoAmI(startedAs: string, doc: Json): string {
+  const isOurs = (name: string): boolean => Object.hasOwn(embedded.plugins, name) || ipams.has(name);
+  const name = basename(startedAs);
+  if (isOurs(name)) return name;
+  const type = isObject(doc) ? typeOf(doc) : "";
+  return isOurs(type) ? type : META;
+}
+
+/** What the operations log says of the call. */
+function subject(invocation: Invocation, doc: Json): { container?: string; pod?: string; network?: string } {
+  const name = isObject(doc) ? member(doc, "name") : undefined;
+  const pod = invocation.args.get("K8S_POD_NAME");
+  return {
+    ...("containerId" in invocation && { container: invocation.containerId }),
+    ...(pod && { pod: `${invocation.args.get("K8S_POD_NAMESPACE")}/${pod}` }),
+    ...(typeof name === "string" && { network: name }),
+  };
+}
+
+function runMeta(invocation: Invocation, doc: Json, operation: Operation): JsonObject | undefined {
+  const { node } = operation;
+  if (invocation.command === "DEL") {
+    configureLeniently(doc, node);
+    deleteCall(invocation, { type: META, network: nameOfConf(doc) }, operation);
+    return undefined;
+  }
+  const conf = parseMetaConf(doc);
+  node.policy = readPolicy(conf.policyFile);
+  node.delegateTimeoutMs = conf.delegateTimeoutMs;
+  node.deadlineMs = deadlineIn(conf.timeoutMs);
+  operation.step("configuration");
+  switch (invocation.command) {
+    case "ADD":
+      return addPod(invocation, conf, operation);
+    case "CHECK":
+      checkCall(invocation, { type: META, network: conf.name }, operation);
+      return undefined;
+    case "STATUS":
+      statusOfPods(invocation.path, conf, operation);
+      return undefined;
+    case "GC":
+      collectGarbage(
+        { network: conf.name, type: META, valid: conf.validAttachments, path: invocation.path, networks: [] },
+        operation,
+      );
+      return undefined;
+    case "VERSION":
+      return undefined; // answered before anything is loaded
+  }
+}
+
+/** DEL works by the records: of the configuration it takes the times, and only when they can be read. */
+function configureLeniently(doc: Json, node: Node): void {
+  try {
+    const conf = parseMetaConf(doc);
+    node.delegateTimeoutMs = conf.delegateTimeoutMs;
+    node.deadlineMs = deadlineIn(conf.timeoutMs);
+    node.policy = readPolicy(conf.policyFile);
+  } catch (thrown) {
+    node.log("warn", `the configuration cannot be used, DEL goes by the records: ${CniError.from(thrown).message}`);
+  }
+}
+
+function runSingle(invocation: Invocation, type: string, doc: Json, operation: Operation): JsonObject | undefined {
+  const { node } = operation;
+  node.deadlineMs = deadlineIn(SINGLE_TIMEOUT_MS);
+  switch (invocation.command) {
+    case "ADD":
+      return addSingle(invocation, type, doc, operation);
+    case "DEL":
+      deleteCall(invocation, { type, network: nameOfConf(doc) }, operation);
+      return undefined;
+    case "CHECK":
+      checkCall(invocation, { type, network: nameOfConf(doc) }, operation);
+      return undefined;
+    case "STATUS":
+      statusOfNetwork(parseNetworkList(doc), invocation.path, { node: true }, operation);
+      return undefined;
+    case "GC": {
+      const list = parseNetworkList(doc);
+      const valid = validAttachments(doc);
+      collectGarbage({ network: list.name, type, valid, path: invocation.path, networks: [list] }, operation);
+      return undefined;
+    }
+    case "VERSION":
+      return undefined;
+  }
+}

@@ -1,0 +1,71 @@
+/** `host-local` and `static` by the names of their links, for CNI binaries that run an IPAM of their own. */
+import { CniError, Code } from "../core/base/error.ts";
+import { isObject, type Json, type JsonObject, member } from "../core/base/json.ts";
+import type { Invocation } from "../core/cni/env.ts";
+import { formatResult } from "../core/cni/result.ts";
+import { knownVersion } from "../core/cni/version.ts";
+import { dataDirOf } from "../core/ipam/host-local.ts";
+import type { IpamRequest } from "../core/ipam/ipam.ts";
+import { ipams } from "../core/ipam/ipams.ts";
+import { nameOfConf } from "../core/plan/conf.ts";
+import { ReferenceLeases } from "../core/state/reference-leases.ts";
+import { validAttachments } from "./input.ts";
+
+/**
+ * Leases are written in the reference's own files: the plugin that runs us, and whatever it ran before us, knows those.
+ *
+ * @returns The result of an ADD in the configuration's version; nothing for the other commands.
+ * @throws {CniError}
+ */
+export function runIpamPlugin(type: string, invocation: Invocation, doc: Json): JsonObject | undefined {
+  const ipam = ipams.get(type);
+  if (ipam === undefined || !isObject(doc)) {
+    throw new CniError(Code.Decode, `Cannot run "${type}": expected a JSON object on stdin`, {
+      remedy: "Send the network configuration",
+    });
+  }
+  const version = versionOf(doc);
+  const { command } = invocation;
+  const runtimeConfig = member(doc, "runtimeConfig");
+  const valid = command === "GC" ? (validAttachments(doc) ?? []) : [];
+  const request: IpamRequest = {
+    command: command === "VERSION" ? "STATUS" : command,
+    conf: doc,
+    network: nameOfConf(doc),
+    containerId: "containerId" in invocation ? invocation.containerId : "",
+    ifname: "ifname" in invocation ? invocation.ifname : "",
+    cookie: "",
+    args: invocation.args,
+    runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
+    nodeFiles: true,
+    ...(command === "GC" && { gc: { valid, isAlive: () => undefined, isNamed: () => false } }),
+  };
+  const leases = new ReferenceLeases(dataDirOf(request));
+  switch (command) {
+    case "ADD":
+      return formatResult({ interfaces: [], ...ipam.add(request, undefined, leases) }, version);
+    case "DEL":
+      ipam.del(request, leases);
+      return undefined;
+    case "CHECK":
+      ipam.check(request, leases);
+      return undefined;
+    case "GC":
+      ipam.gc(request, leases);
+      return undefined;
+    case "STATUS":
+      ipam.status(request, leases);
+      return undefined;
+    case "VERSION":
+      return undefined; // answered before anything is loaded
+  }
+}
+
+function versionOf(doc: JsonObject): string {
+  const value = member(doc, "cniVersion") ?? "";
+  const version = typeof value === "string" ? knownVersion(value) : undefined;
+  if (version !== undefined) return version;
+  throw new CniError(Code.IncompatibleVersion, `Cannot use CNI version ${JSON.stringify(value)}: it is not known`, {
+    remedy: "Set cniVersion to a version from 0.1.0 to 1.1.0",
+  });
+}

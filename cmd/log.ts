@@ -1,0 +1,40 @@
+/**
+ * Log lines on stderr by pino, which is loaded when there is something to say: an operation that goes well says
+ * nothing there, because runtimes show a plugin's stderr only when it fails.
+ */
+
+export type Level = "debug" | "info" | "warn" | "error";
+
+interface Line {
+  readonly level: Level;
+  readonly bindings: Readonly<Record<string, string>>;
+  readonly message: string;
+  readonly cause: unknown;
+}
+
+const LEVELS: readonly Level[] = ["debug", "info", "warn", "error"];
+const waiting: Line[] = [];
+
+/**
+ * Below a warning nothing is kept, unless `PATCHBAY_LOG=debug` is in the environment.
+ *
+ * @param bindings In every line.
+ */
+export function logTo(
+  bindings: Readonly<Record<string, string>>,
+): (level: Level, message: string, cause?: unknown) => void {
+  const least = LEVELS.indexOf(process.env.PATCHBAY_LOG === "debug" ? "debug" : "warn");
+  return (level, message, cause) => {
+    if (LEVELS.indexOf(level) >= least) waiting.push({ level, bindings, message, cause });
+  };
+}
+
+/** Writes what was said, before the process ends. */
+export async function flushLog(): Promise<void> {
+  if (waiting.length === 0) return;
+  const { pino } = await import("pino");
+  const logger = pino({ level: "debug", base: null }, pino.destination({ fd: 2, sync: true }));
+  for (const { level, bindings, message, cause } of waiting.splice(0)) {
+    logger[level]({ ...bindings, ...(cause instanceof Error && { err: cause }) }, message);
+  }
+}

@@ -1,0 +1,51 @@
+/** The only file that knows there is a process: argv, environment, stdin, stdout, exit code. */
+import { writeSync } from "node:fs";
+import { readBounded } from "../core/base/bounded.ts";
+import { CniError } from "../core/base/error.ts";
+import { SUPPORTED } from "../core/cni/version.ts";
+
+/** The largest configuration that a runtime may send. */
+const MAX_STDIN_BYTES = 4 << 20;
+const NEWEST = SUPPORTED.at(-1) ?? "1.1.0";
+
+function answer(document: unknown, exit: number): never {
+  if (document !== undefined) writeSync(1, `${JSON.stringify(document)}\n`); // stdout carries exactly one JSON document
+  process.exit(exit);
+}
+
+async function fail(thrown: unknown): Promise<never> {
+  const { flushLog } = await import("./log.ts");
+  await flushLog().catch(() => {}); // what cannot be logged must not keep the error from the runtime
+  answer({ cniVersion: NEWEST, ...CniError.from(thrown).toJSON() }, 1);
+}
+
+function main(): void {
+  process.umask(0o077);
+  const command = process.env.CNI_COMMAND;
+  if (command === "VERSION") {
+    answer({ cniVersion: NEWEST, supportedVersions: SUPPORTED }, 0);
+  } else if (command !== undefined && command !== "") {
+    import("./cni.ts")
+      .then(({ runCni }) =>
+        runCni({
+          environment: process.env,
+          startedAs: process.argv0,
+          readInput: () => readBounded(0, MAX_STDIN_BYTES, "the network configuration on stdin"),
+        }),
+      )
+      .then((document) => answer(document, 0), fail);
+  } else {
+    import("./cli.ts")
+      .then(({ runCommand }) => runCommand(process.argv.slice(2)))
+      .then(
+        (exit) => process.exit(exit),
+        (thrown) => {
+          const error = CniError.from(thrown);
+          writeSync(2, `${error.message}\n${error.remedy}\n`);
+          process.exit(1);
+        },
+      );
+  }
+}
+
+main();

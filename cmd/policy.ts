@@ -1,0 +1,34 @@
+import { readFileSync } from "node:fs";
+import { CniError, Code } from "../core/base/error.ts";
+import { JsonError, parseJson } from "../core/base/json.ts";
+import { openPolicy, type Policy, parsePolicy } from "../core/policy/policy.ts";
+import { requireTrusted } from "../core/sys/trust.ts";
+
+/** @throws {CniError} 7 when the file is there and cannot be obeyed: not root's alone, not JSON, a wrong member. */
+export function readPolicy(path: string): Policy {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR"))
+      return openPolicy;
+    throw new CniError(
+      Code.InvalidConfig,
+      `Cannot read the policy file "${path}": ${cause instanceof Error ? cause.message : cause}`,
+      {
+        remedy: `Check "${path}"`,
+        cause,
+      },
+    );
+  }
+  requireTrusted(path, "the policy file", Code.InvalidConfig);
+  try {
+    return parsePolicy(parseJson(text));
+  } catch (cause) {
+    if (!(cause instanceof JsonError)) throw cause;
+    throw new CniError(Code.InvalidConfig, `Cannot use the policy file "${path}": ${cause.message}`, {
+      remedy: `Correct "${path}"`,
+      cause,
+    });
+  }
+}

@@ -1,0 +1,85 @@
+/** CHECK: whether what the journals say is what the pod has. */
+
+import { parseIfName, parseNetworkName } from "../base/brand.ts";
+import { CniError, Code } from "../base/error.ts";
+import { isObject } from "../base/json.ts";
+import { parseResult } from "../cni/result.ts";
+import { isAtLeast, NEWEST } from "../cni/version.ts";
+import { isIpamNumber } from "../delegate/ipam.ts";
+import { resolveDelegate } from "../delegate/resolve.ts";
+import type { Journal } from "../state/journal.ts";
+import { type AddInvocation, type Caller, isOf, openPodNetns } from "./add.ts";
+import { requireTime } from "./chain.ts";
+import type { PodNetns } from "./node.ts";
+import type { Operation } from "./operation.ts";
+import { withPrevious } from "./undo.ts";
+
+/** The command came with this version: an older configuration is not checked. */
+const CHECK_SINCE = "0.4.0";
+
+/** @throws {CniError} 3 when nothing is known of the attachment; the first delegate's own error. */
+export function checkCall(
+  invocation: AddInvocation,
+  caller: Pick<Caller, "type" | "network">,
+  operation: Operation,
+): void {
+  using container = operation.lock(invocation.containerId, false);
+  const journals = container?.attachments().filter((journal) => isOf(journal, caller, invocation.ifname)) ?? [];
+  if (journals.length === 0) {
+    throw new CniError(
+      Code.UnknownContainer,
+      `Cannot check "${invocation.ifname}" of network "${caller.network}" in container "${invocation.containerId}": it was never added, or is deleted`,
+      { remedy: "Start the pod again" },
+    );
+  }
+  using netns = openPodNetns(invocation, operation);
+  for (const journal of journals) checkAttachment(journal, invocation, netns, operation);
+}
+
+function checkAttachment(journal: Journal, invocation: AddInvocation, netns: PodNetns, operation: Operation): void {
+  const { header, done } = journal;
+  const what = `"${header.ifname}" of network "${header.label}"`;
+  if (header.netns.cookie !== netns.cookie) {
+    throw new CniError(
+      Code.UnknownContainer,
+      `Cannot find ${what} in "${netns.path}": it was added to another network namespace`,
+      {
+        remedy: "Start the pod again",
+      },
+    );
+  }
+  if (done === undefined) {
+    throw new CniError(Code.UnknownContainer, `Cannot use ${what}: its ADD did not end`, {
+      remedy: "Start the pod again",
+    });
+  }
+  if (header.disableCheck) return;
+  const result = isObject(done.result) ? parseResult(done.result, NEWEST) : undefined;
+  const network = parseNetworkName(header.network);
+  for (const entry of journal.entries) {
+    if (entry.is !== "delegate" || isIpamNumber(entry.plugin)) continue;
+    const version = typeof entry.config.cniVersion === "string" ? entry.config.cniVersion : "";
+    if (!isAtLeast(version, CHECK_SINCE)) continue;
+    requireTime(operation, `CHECK of plugin "${entry.type}"`);
+    const context = {
+      node: operation.node,
+      network,
+      identity: { container: invocation.containerId, ifname: parseIfName(header.ifname) },
+      author: { node: true } as const, // what may run was decided on ADD
+      pod: netns.kernel,
+      journal,
+    };
+    const target = {
+      containerId: header.container,
+      ifname: header.ifname,
+      netns: netns.path,
+      args: invocation.args,
+      path: invocation.path,
+    };
+    const conf = withPrevious(entry.config, result);
+    resolveDelegate(entry.type, invocation.path, context).run(
+      { command: "CHECK", target, plugin: entry.plugin, conf },
+      context,
+    );
+  }
+}

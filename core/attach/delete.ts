@@ -1,0 +1,122 @@
+/** DEL: all that the call's ADD made goes, by the records alone, however often it is asked and whatever is already gone. */
+import { type ContainerId, type NetnsPath, type NetworkName, parseNetnsPath, parseNetworkName } from "../base/brand.ts";
+import { CniError } from "../base/error.ts";
+import { isObject } from "../base/json.ts";
+import { type AttachmentInvocation, parseCniArgs } from "../cni/env.ts";
+import { parseResult } from "../cni/result.ts";
+import { NEWEST } from "../cni/version.ts";
+import { binaryDelegate } from "../delegate/binary.ts";
+import type { DelegateCall } from "../delegate/delegate.ts";
+import type { FoundRecord } from "../state/durable.ts";
+import type { Journal } from "../state/journal.ts";
+import { isOf } from "./add.ts";
+import type { Node, PodNetns } from "./node.ts";
+import type { Operation } from "./operation.ts";
+import { salvage } from "./salvage.ts";
+import { takeOver } from "./takeover.ts";
+import { combined, undoAttachments, withPrevious } from "./undo.ts";
+
+export type DeleteInvocation = Extract<AttachmentInvocation, { command: "DEL" }>;
+
+export interface DeleteCaller {
+  readonly type: string;
+  readonly network: NetworkName;
+}
+
+/** @throws {CniError} When something that the records name could not be undone; it stays recorded for the retry. */
+export function deleteCall(invocation: DeleteInvocation, caller: DeleteCaller, operation: Operation): void {
+  using container = operation.lock(invocation.containerId, false);
+  const failures: CniError[] = [];
+  const journals = container?.attachments() ?? [];
+  const ours = journals.filter((journal) => isOf(journal, caller, invocation.ifname));
+  failures.push(...deleteJournals(ours, invocation, operation));
+  if (container !== undefined && container.damaged.length > 0) {
+    operation.node.log("error", `damaged journals were put aside: ${container.damaged.join("; ")}`);
+    failures.push(...salvage(container, operation.node));
+  }
+  operation.step("undo");
+  failures.push(...deleteOrphanRecords(invocation.containerId, journals, operation.node));
+  if (ours.length === 0 && caller.type === "patchbay") failures.push(...takeOver(invocation, operation.node));
+  if (failures.length > 0) throw combined(failures);
+}
+
+/** Undoes journals whose pod may still be there. */
+export function deleteJournals(
+  journals: readonly Journal[],
+  invocation: { readonly netns?: NetnsPath; readonly path: readonly string[] },
+  operation: Operation,
+): readonly CniError[] {
+  if (journals.length === 0) return [];
+  const { node } = operation;
+  using pod = podOfJournals(journals, invocation.netns, node);
+  return undoAttachments(journals, { node, pod: pod?.kernel, netns: pod?.path ?? "", path: invocation.path });
+}
+
+/**
+ * The namespace that the journals are about: at the path that the runtime gives, else where it was on ADD. A path alone
+ * proves nothing, so its cookie has to be the recorded one.
+ */
+export function podOfJournals(
+  journals: readonly Journal[],
+  path: NetnsPath | undefined,
+  node: Node,
+): PodNetns | undefined {
+  const { netns } = journals[0]?.header ?? {};
+  if (netns === undefined) return undefined;
+  const candidates = path === undefined ? [] : [path];
+  if (netns.path !== "" && netns.path !== path) candidates.push(parseNetnsPath(netns.path));
+  for (const candidate of candidates) {
+    try {
+      const pod = node.openPod(candidate);
+      if (pod === undefined) continue;
+      if (pod.cookie === netns.cookie) return pod;
+      pod[Symbol.dispose]();
+    } catch (thrown) {
+      if (!(thrown instanceof CniError)) throw thrown; // something else stands at the path now: the namespace has gone
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Runs the DEL of recorded delegates that no journal knows: the journals went with a reboot, or were damaged. What the
+ * kernel had is gone or salvaged; what such a delegate keeps elsewhere is not.
+ */
+export function deleteOrphanRecords(
+  container: ContainerId,
+  journals: readonly Journal[],
+  node: Node,
+): readonly CniError[] {
+  const keys = new Set(journals.map((journal) => journal.key));
+  const failures: CniError[] = [];
+  for (const record of node.store.durable.list(container).toReversed()) {
+    if (keys.has(record.key)) continue;
+    try {
+      deleteRecorded(record, node);
+      node.store.durable.remove(record);
+    } catch (thrown) {
+      failures.push(CniError.from(thrown));
+    }
+  }
+  return failures;
+}
+
+function deleteRecorded(record: FoundRecord, node: Node): void {
+  if (record.how === "guest") return; // its notes lay in memory that the reboot took
+  const path = record.path.split(":").filter((directory) => directory !== "");
+  const context = { node, network: parseNetworkName(record.network), author: { node: true } as const };
+  const result = isObject(record.result) ? parseResult(record.result, NEWEST) : undefined;
+  const call: DelegateCall = {
+    command: "DEL",
+    target: {
+      containerId: record.container,
+      ifname: record.ifname,
+      netns: "",
+      args: parseCniArgs(record.args, true),
+      path,
+    },
+    plugin: record.plugin,
+    conf: withPrevious(record.config, record.how === "ipam" ? undefined : result),
+  };
+  binaryDelegate(record.type, path, node).run(call, context);
+}

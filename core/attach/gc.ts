@@ -1,0 +1,164 @@
+/**
+ * GC: the runtime says which of its attachments are valid. Its list names containers and its own interfaces, so what of
+ * ours stays is worked out from the journals.
+ */
+import { parseNetnsPath, parseNetworkName } from "../base/brand.ts";
+import { CniError, Code } from "../base/error.ts";
+import { typeOf } from "../cni/list.ts";
+import type { ValidAttachment } from "../cni/request.ts";
+import type { NetConf, NetworkList } from "../cni/types.ts";
+import { isAtLeast, NEWEST } from "../cni/version.ts";
+import { isIpamNumber } from "../delegate/ipam.ts";
+import { resolveDelegate } from "../delegate/resolve.ts";
+import type { GarbageQuestion } from "../ipam/ipam.ts";
+import type { Journal } from "../state/journal.ts";
+import { monotonicMs } from "../sys/clock.ts";
+import { deleteJournals } from "./delete.ts";
+import type { Node } from "./node.ts";
+import type { Operation } from "./operation.ts";
+import { combined } from "./undo.ts";
+
+const GC_SINCE = "1.1.0";
+
+export interface GarbageCall {
+  /** The name of the runtime's configuration, whose attachments the list is about. */
+  readonly network: string;
+  readonly type: string;
+  /** `undefined` when the runtime sent none, or `null`. */
+  readonly valid: readonly ValidAttachment[] | undefined;
+  readonly path: readonly string[];
+  /** Whose GC is asked for beside that of the networks that the journals name. */
+  readonly networks: readonly NetworkList[];
+}
+
+interface Kept {
+  readonly container: string;
+  readonly ifname: string;
+  readonly network: string;
+}
+
+/** @throws {CniError} When something could not be removed, after everything else was. */
+export function collectGarbage(call: GarbageCall, operation: Operation): void {
+  const { node } = operation;
+  const listed = new Set(call.valid?.map((attachment) => attachment.containerID));
+  const failures: CniError[] = [];
+  const networks = new Map<string, readonly NetConf[]>();
+  for (const list of call.networks) if (!list.disableGC) networks.set(list.name, withNames(list));
+  const kept: Kept[] = [];
+  for (const id of node.store.containers()) {
+    using container = operation.lockIfFree(id);
+    const journals = container?.attachments() ?? node.store.peek(id);
+    for (const journal of journals) remember(journal, networks);
+    const ours = journals.filter(({ header }) => header.type === call.type && header.call.network === call.network);
+    const dead = container === undefined || listed.has(id) ? [] : ours.filter((journal) => !isAlive(journal, node));
+    failures.push(...deleteJournals(dead, { path: call.path }, operation));
+    for (const { header, removed } of journals) {
+      if (!removed) kept.push({ container: id, ifname: header.ifname, network: header.network });
+    }
+  }
+  for (const [name, plugins] of networks) {
+    for (const [plugin, conf] of plugins.entries()) {
+      try {
+        collectDelegate({ network: name, plugin, conf, kept, path: call.path, listed }, node);
+      } catch (thrown) {
+        failures.push(CniError.from(thrown));
+      }
+    }
+  }
+  if (failures.length > 0) throw combined(failures);
+}
+
+/** The plugins of networks that live on in journals alone, as their last ADD had them. */
+function remember(journal: Journal, networks: Map<string, readonly NetConf[]>): void {
+  const { network, disableGC } = journal.header;
+  if (disableGC || networks.has(network)) return;
+  const confs = journal.entries.flatMap((entry) =>
+    entry.is === "delegate" && !isIpamNumber(entry.plugin) ? [withoutResult(entry.config)] : [],
+  );
+  networks.set(network, confs);
+}
+
+function withoutResult(config: NetConf): NetConf {
+  const { prevResult: _, runtimeConfig: __, ...conf } = config;
+  return conf;
+}
+
+const withNames = (list: NetworkList): readonly NetConf[] =>
+  list.plugins.map((plugin) => ({ ...plugin, cniVersion: list.cniVersion, name: list.name }));
+
+/** Whether the pod's namespace still exists: at its path there is the one with the recorded cookie. */
+export function isAlive(journal: Journal, node: Node): boolean {
+  const { path, cookie } = journal.header.netns;
+  if (path === "") return false;
+  try {
+    using pod = node.openPod(parseNetnsPath(path));
+    return pod?.cookie === cookie;
+  } catch (thrown) {
+    if (thrown instanceof CniError && thrown.code === Code.InvalidNetns) return false; // something else is at the path
+    throw thrown;
+  }
+}
+
+interface DelegateGarbage {
+  readonly network: string;
+  readonly plugin: number;
+  readonly conf: NetConf;
+  readonly kept: readonly Kept[];
+  readonly path: readonly string[];
+  /** Container ids of the runtime's list. */
+  readonly listed: ReadonlySet<string>;
+}
+
+function collectDelegate({ network, plugin, conf, kept, path, listed }: DelegateGarbage, node: Node): void {
+  const version = typeof conf.cniVersion === "string" ? conf.cniVersion : NEWEST;
+  if (!isAtLeast(version, GC_SINCE) || monotonicMs() > node.deadlineMs) return;
+  const valid = kept
+    .filter((k) => k.network === network)
+    .map(({ container, ifname }) => ({ containerID: container, ifname }));
+  const context = {
+    node,
+    network: parseNetworkName(network),
+    author: { node: true } as const,
+    gc: question(valid, listed, node),
+  };
+  const delegate = resolveDelegate(typeOf(conf), path, context);
+  if (!delegate.versions().some((v) => isAtLeast(v, GC_SINCE))) return;
+  delegate.run(
+    {
+      command: "GC",
+      target: { containerId: "", ifname: "", netns: "", args: new Map(), path },
+      plugin,
+      conf: { ...conf, "cni.dev/valid-attachments": valid, "cni.dev/attachments": valid },
+    },
+    context,
+  );
+}
+
+/**
+ * What an IPAM of ours may free. A lease of a container that has no journal and that the runtime does not know is
+ * nobody's; without the runtime's word it stays.
+ */
+function question(valid: GarbageQuestion["valid"], listed: ReadonlySet<string>, node: Node): GarbageQuestion {
+  let named: Set<string> | undefined;
+  return {
+    valid,
+    isAlive({ container }) {
+      if (listed.has(container) || node.store.containers().some((id) => id === container)) return true;
+      return listed.size > 0 ? false : undefined;
+    },
+    isNamed(pool, address) {
+      named ??= namedLeases(node);
+      return named.has(`${pool}/${address}`);
+    },
+  };
+}
+
+function namedLeases(node: Node): Set<string> {
+  const named = new Set<string>();
+  for (const id of node.store.containers()) {
+    for (const journal of node.store.peek(id)) {
+      for (const { step } of journal.pending()) if (step.do === "lease") named.add(`${step.pool}/${step.address}`);
+    }
+  }
+  return named;
+}

@@ -1,0 +1,179 @@
+/** The node that an operation works on: everything outside the process, opened when it is first needed. */
+import { readFileSync } from "node:fs";
+import type { NetnsPath } from "../base/brand.ts";
+import { CniError, Code } from "../base/error.ts";
+import { parseJson } from "../base/json.ts";
+import type { VersionCache } from "../delegate/binary.ts";
+import type { BuiltIn, DelegateNode } from "../delegate/node.ts";
+import { Engine, type Module } from "../engine/engine.ts";
+import { type EmbeddedLibrary, findLibrary } from "../engine/library.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { openKernel } from "../kernel/real.ts";
+import { parseManifest } from "../policy/manifest.ts";
+import { openPolicy, type Policy } from "../policy/policy.ts";
+import { Store } from "../state/store.ts";
+import { bootId, deadlineIn } from "../sys/clock.ts";
+import { Errno, isErrno } from "../sys/error.ts";
+import { Netns } from "../sys/netns.ts";
+import { StopSignal } from "../sys/stop.ts";
+import { fileVersionCache } from "./version-cache.ts";
+
+/** What an undo may take at the least, however little of the operation's time is left. */
+const UNDO_MS = 30_000;
+
+/** A built-in as the binary carries it. */
+export interface EmbeddedPlugin {
+  readonly manifestText: string;
+  readonly artifactPath: string;
+  readonly sha256: string;
+}
+
+export interface NodeOptions {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly library: EmbeddedLibrary;
+  readonly plugins: Readonly<Record<string, EmbeddedPlugin>>;
+  /** `/run/patchbay` and `/var/lib/patchbay` unless told. */
+  readonly runDir?: string | undefined;
+  readonly libDir?: string | undefined;
+}
+
+/** The pod's network namespace, open and checked. */
+export interface PodNetns extends Disposable {
+  readonly path: string;
+  /** Decimal digits. */
+  readonly cookie: string;
+  readonly kernel: Kernel;
+}
+
+/** Levels as operators know them; where lines go is the process's to say. */
+export type Log = DelegateNode["log"];
+
+export class Node implements DelegateNode, Disposable {
+  readonly environment: NodeOptions["environment"];
+  readonly versions: VersionCache;
+  policy: Policy = openPolicy;
+  delegateTimeoutMs = 30_000;
+  deadlineMs = deadlineIn(100_000);
+  stop: StopSignal | undefined;
+  log: Log = () => {};
+  readonly #options: NodeOptions;
+  readonly #stack = new DisposableStack();
+  readonly #builtIns = new Map<string, BuiltIn>();
+  readonly #modules = new Map<string, Module>();
+  #own: Netns | undefined;
+  #host: Kernel | undefined;
+  #store: Store | undefined;
+  #engine: Engine | undefined;
+
+  constructor(options: NodeOptions) {
+    this.environment = options.environment;
+    this.#options = options;
+    this.versions = fileVersionCache(() => this.store.path);
+  }
+
+  /** Notices SIGTERM and SIGINT from here on in place of ending at once, so that an ADD can be undone. */
+  installStop(): void {
+    this.stop ??= StopSignal.install();
+  }
+
+  /** From here on the operation undoes what it did: the signal that led to it no longer counts, and it has time. */
+  beginUndo(): void {
+    this.stop = undefined;
+    this.deadlineMs = Math.max(this.deadlineMs, deadlineIn(UNDO_MS));
+  }
+
+  get ownNetns(): Netns {
+    this.#own ??= this.#stack.use(Netns.current());
+    return this.#own;
+  }
+
+  get store(): Store {
+    this.#store ??= this.#stack.use(
+      Store.open({
+        netnsCookie: this.ownNetns.cookie,
+        bootId: bootId(),
+        ...(this.#options.runDir && { runDir: this.#options.runDir }),
+        ...(this.#options.libDir && { libDir: this.#options.libDir }),
+      }),
+    );
+    return this.#store;
+  }
+
+  host(): Kernel {
+    this.#host ??= this.#stack.use(openKernel(this.ownNetns, { host: true }));
+    return this.#host;
+  }
+
+  /**
+   * Opens a pod's network namespace.
+   *
+   * @returns `undefined` when there is none at the path any more.
+   * @throws {CniError} 8 when the path is something else.
+   */
+  openPod(path: NetnsPath): PodNetns | undefined {
+    let netns: Netns;
+    try {
+      netns = Netns.open(path);
+    } catch (thrown) {
+      if (isErrno(thrown, Errno.ENOENT, Errno.ENOTDIR, Errno.ESRCH)) return undefined;
+      throw thrown;
+    }
+    const kernel = openKernel(netns);
+    return {
+      path,
+      cookie: String(netns.cookie),
+      kernel,
+      [Symbol.dispose]() {
+        kernel[Symbol.dispose]();
+        netns[Symbol.dispose]();
+      },
+    };
+  }
+
+  builtIn(type: string): BuiltIn | undefined {
+    const known = this.#builtIns.get(type);
+    if (known !== undefined) return known;
+    const carried = Object.hasOwn(this.#options.plugins, type) ? this.#options.plugins[type] : undefined;
+    if (carried === undefined) return undefined;
+    const plugin: BuiltIn = {
+      manifest: parseManifest(parseJson(carried.manifestText)),
+      sha256: carried.sha256,
+      artifact: () => readFileSync(carried.artifactPath),
+    };
+    this.#builtIns.set(type, plugin);
+    return plugin;
+  }
+
+  engine(): Engine {
+    if (this.#engine === undefined) {
+      try {
+        using library = findLibrary(this.#options.library);
+        this.#engine = this.#stack.use(Engine.open(library));
+      } catch (cause) {
+        throw new CniError(
+          Code.IoFailure,
+          `Cannot load the engine that runs built-in plugins: ${cause instanceof Error ? cause.message : cause}`,
+          {
+            remedy: "Make a directory where files may be executed: .patchbay beside the binary, or /var/lib/patchbay",
+            cause,
+          },
+        );
+      }
+    }
+    return this.#engine;
+  }
+
+  module(plugin: BuiltIn): Module {
+    let module = this.#modules.get(plugin.sha256);
+    if (module === undefined) {
+      module = this.#stack.use(this.engine().load(plugin.artifact()));
+      this.#modules.set(plugin.sha256, module);
+    }
+    return module;
+  }
+
+  [Symbol.dispose](): void {
+    this.#modules.clear();
+    this.#stack[Symbol.dispose]();
+  }
+}

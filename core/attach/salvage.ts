@@ -1,0 +1,36 @@
+/**
+ * A container whose journal was damaged: what can still be known of it is found by the names that we derive, by the
+ * alias that our links on the node carry (only root can write it there), and by the container id in the lease files.
+ */
+import { CniError } from "../base/error.ts";
+import { salvageNft } from "../host/calls/nft.ts";
+import { nftKey } from "../host/context.ts";
+import type { ContainerState } from "../state/container.ts";
+import type { Node } from "./node.ts";
+
+/** Removes what of the container no journal names. @returns What could not be removed. */
+export function salvage(container: ContainerState, node: Node): readonly CniError[] {
+  const failures: CniError[] = [];
+  const attempt = (work: () => void): void => {
+    try {
+      work();
+    } catch (thrown) {
+      failures.push(CniError.from(thrown));
+    }
+  };
+  const known = new Set(container.attachments().map(({ header }) => `${header.network}/${header.ifname}`));
+  const prefix = `patchbay ${container.id}/`;
+  for (const link of node.host().links()) {
+    if (link.alias?.startsWith(prefix) !== true) continue;
+    const [network = "", ifname = ""] = link.alias.slice(prefix.length).split("/");
+    if (known.has(`${network}/${ifname}`)) continue;
+    attempt(() => salvageNft(node.host(), nftKey({ container: container.id, network, ifname })));
+    attempt(() => void node.host().deleteLink(link.index));
+  }
+  const interfaces = new Set(container.attachments().map(({ header }) => header.ifname));
+  for (const { pool, address, owner } of node.store.leases.ofContainer(container.id)) {
+    if (interfaces.has(owner.ifname)) continue;
+    attempt(() => void node.store.leases.release(pool, address, owner));
+  }
+  return failures;
+}

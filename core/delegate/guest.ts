@@ -1,0 +1,90 @@
+/** A guest in the sandbox as a delegate. */
+import { formatCniArgs } from "../cni/env.ts";
+import { canonicalRequest } from "../cni/request.ts";
+import { parseResult } from "../cni/result.ts";
+import type { Result } from "../cni/types.ts";
+import { SUPPORTED } from "../cni/version.ts";
+import { canonical } from "../host/conf.ts";
+import { GuestContext } from "../host/context.ts";
+import { runGuest } from "../host/run.ts";
+import { effectiveGrants } from "../policy/decide.ts";
+import { refuseHostLink } from "../policy/policy.ts";
+import type { Delegate, DelegateCall } from "./delegate.ts";
+import { runIpam } from "./ipam.ts";
+import type { AttachmentContext, BuiltIn } from "./node.ts";
+
+/** Pool of the numbers and names that plugins reserve on the node, apart from addresses. */
+const RESERVED = "patchbay-reserved";
+
+export function guestDelegate(plugin: BuiltIn): Delegate {
+  const { manifest } = plugin;
+  return {
+    type: manifest.name,
+    how: manifest.undo === "guest" ? "guest-undo" : "guest",
+    versions: () => SUPPORTED,
+    run: (call, context) => run(plugin, call, context),
+  };
+}
+
+function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): Result | undefined {
+  const { manifest } = plugin;
+  const { node, identity, journal, pod } = context;
+  const { target, command } = call;
+  const conf = canonical(manifest, canonicalRequest(call.conf));
+  const guest = new GuestContext({
+    operation: command,
+    manifest,
+    grants: effectiveGrants(manifest, node.policy.plugins[manifest.name]),
+    attachment: { container: identity?.container ?? "", network: context.network, ifname: identity?.ifname ?? "" },
+    plugin: call.plugin,
+    conf,
+    netnsPath: target.netns,
+    pod,
+    host: node.host(),
+    refuseHostLink: (link) => refuseHostLink(node.policy, context.author, link),
+    journal,
+    useNetworkObject(kind, name, facts) {
+      if (journal === undefined) return;
+      node.store.networks.use(kind, name, { container: journal.header.container, key: journal.key }, facts);
+    },
+    leases: {
+      acquire(pool, key) {
+        using reserved = node.store.leases.open(`${RESERVED}-${pool}`, { create: true });
+        return reserved?.acquire(key, owner(context)) ?? false;
+      },
+      release(pool, key) {
+        return node.store.leases.release(`${RESERVED}-${pool}`, key, owner(context)) === "released";
+      },
+    },
+    runIpam: (operation) => runIpam(operation, call, context),
+    log: (level, message) => node.log(level, `${manifest.name}: ${message}`),
+  });
+  const outcome = runGuest({
+    engine: node.engine(),
+    module: node.module(plugin),
+    guest,
+    env: {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: target.containerId,
+      CNI_NETNS: target.netns,
+      CNI_IFNAME: target.ifname,
+      CNI_ARGS: formatCniArgs(target.args),
+      CNI_PATH: "",
+    },
+  });
+  const log = new TextDecoder().decode(outcome.stderr).trim();
+  if (log !== "") node.log("info", `${manifest.name}: ${log}`);
+  if ("error" in outcome) throw outcome.error;
+  if (outcome.result === undefined) return undefined;
+  const version = typeof call.conf.cniVersion === "string" ? call.conf.cniVersion : "";
+  return parseResult(outcome.result, version, `the result of plugin "${manifest.name}"`);
+}
+
+/** Whose the reservations and leases of this attachment are. */
+export function owner(context: AttachmentContext): { container: string; ifname: string; cookie: string } {
+  return {
+    container: context.identity?.container ?? "",
+    ifname: context.identity?.ifname ?? "",
+    cookie: context.journal?.header.netns.cookie ?? "",
+  };
+}

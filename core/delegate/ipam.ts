@@ -1,0 +1,97 @@
+/** The IPAM of a network, run for the plugin that asks: ours in this process, or a CNI binary. */
+import { CniError, Code } from "../base/error.ts";
+import { isObject, member } from "../base/json.ts";
+import { ipamTypeOf } from "../cni/list.ts";
+import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
+import { ipams } from "../ipam/ipams.ts";
+import type { Operation } from "../policy/decide.ts";
+import { refuseBinary } from "../policy/policy.ts";
+import { binaryDelegate } from "./binary.ts";
+import type { DelegateCall } from "./delegate.ts";
+import type { AttachmentContext } from "./node.ts";
+import { intendDelegate } from "./record.ts";
+
+/** A plugin's IPAM binary has a number of its own in the journal, away from the plugins'. */
+const IPAM_NUMBERS = 1000;
+
+export const ipamNumber = (plugin: number): number => IPAM_NUMBERS + plugin;
+export const isIpamNumber = (plugin: number): boolean => plugin >= IPAM_NUMBERS;
+
+/**
+ * @returns What an ADD gave; nothing for the other commands, and for a plugin without `ipam.type`.
+ * @throws {CniError} Its own error, or ours when it is not there.
+ */
+export function runIpam(
+  command: Operation,
+  call: Pick<DelegateCall, "conf" | "target" | "plugin">,
+  context: AttachmentContext,
+): IpamResult | undefined {
+  const type = ipamTypeOf(call.conf);
+  if (type === undefined) return undefined;
+  const own = ipams.get(type);
+  if (own !== undefined) {
+    const request = ownRequest(command, call, context);
+    const { leases } = context.node.store;
+    switch (command) {
+      case "ADD":
+        return own.add(request, context.journal, leases);
+      case "DEL":
+        own.del(request, leases);
+        return undefined;
+      case "CHECK":
+        own.check(request, leases);
+        return undefined;
+      case "GC":
+        own.gc(request, leases);
+        return undefined;
+      case "STATUS":
+        own.status(request, leases);
+        return undefined;
+    }
+  }
+  const refusal = refuseBinary(context.node.policy, context.author, type);
+  if (refusal !== undefined) throw refusal;
+  return runBinaryIpam(command, type, call, context);
+}
+
+function ownRequest(
+  command: Operation,
+  call: Pick<DelegateCall, "conf" | "target">,
+  context: AttachmentContext,
+): IpamRequest {
+  const runtimeConfig = member(call.conf, "runtimeConfig");
+  return {
+    command,
+    conf: call.conf,
+    network: context.network,
+    containerId: call.target.containerId,
+    ifname: call.target.ifname,
+    cookie: context.journal?.header.netns.cookie ?? "",
+    args: call.target.args,
+    runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
+    nodeFiles: "node" in context.author,
+    ...(context.gc && { gc: context.gc }),
+  };
+}
+
+function runBinaryIpam(
+  command: Operation,
+  type: string,
+  call: Pick<DelegateCall, "conf" | "target" | "plugin">,
+  context: AttachmentContext,
+): IpamResult | undefined {
+  const { conf, target } = call;
+  const plugin = ipamNumber(call.plugin);
+  const delegate = binaryDelegate(type, target.path, context.node);
+  if (command === "ADD" && context.journal !== undefined) {
+    intendDelegate({ plugin, type, how: "ipam", conf }, target, { node: context.node, journal: context.journal });
+  }
+  const result = delegate.run({ command, target, plugin, conf }, context);
+  if (command !== "ADD") return undefined;
+  if (result === undefined || result.ips.length === 0) {
+    throw new CniError(Code.InvalidConfig, `Cannot use the answer of IPAM "${type}": it has no address`, {
+      remedy: "Look at the configuration of the IPAM, and whether addresses are left",
+    });
+  }
+  return { ips: result.ips.map(({ interface: _, ...ip }) => ip), routes: result.routes, dns: result.dns };
+}

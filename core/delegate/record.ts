@@ -1,0 +1,50 @@
+/** What is written down of a delegate before it runs. */
+import { formatCniArgs } from "../cni/env.ts";
+import type { NetConf } from "../cni/types.ts";
+import type { Journal } from "../state/journal.ts";
+import type { Delegate, Target } from "./delegate.ts";
+import type { AttachmentContext } from "./node.ts";
+
+export interface DelegateIntent {
+  readonly plugin: number;
+  readonly type: string;
+  readonly how: Delegate["how"] | "ipam";
+  readonly conf: NetConf;
+}
+
+/**
+ * Writes down a delegate that is about to run; for one whose own DEL has to run, on the disk too, and as an undo step.
+ *
+ * @throws {CniError} 5
+ */
+export function intendDelegate(
+  intent: DelegateIntent,
+  target: Target,
+  context: Pick<AttachmentContext, "node"> & { readonly journal: Journal },
+): void {
+  const { journal, node } = context;
+  const { plugin, type, conf } = intent;
+  const durable = intent.how !== "guest";
+  const how = intent.how === "guest-undo" ? "guest" : intent.how;
+  journal.append({ is: "delegate", plugin, type, how, config: conf, durable });
+  if (!durable) return;
+  journal.intend({ do: "delegate", plugin });
+  const { header } = journal;
+  node.store.durable.put({
+    ...recordId(journal, plugin),
+    network: header.network,
+    ifname: header.ifname,
+    type,
+    how,
+    netns: header.netns.path,
+    config: conf,
+    args: formatCniArgs(target.args),
+    path: target.path.join(":"),
+    capabilityValues: {},
+    ...(header.pod && { pod: header.pod }),
+  });
+}
+
+export function recordId(journal: Journal, plugin: number): { container: string; key: string; plugin: number } {
+  return { container: journal.header.container, key: journal.key, plugin };
+}

@@ -1,0 +1,41 @@
+/** From a plugin's type to what runs it. */
+import { show } from "../base/brand.ts";
+import { CniError, Code } from "../base/error.ts";
+import { refuseBinary } from "../policy/policy.ts";
+import { binaryDelegate } from "./binary.ts";
+import type { Delegate } from "./delegate.ts";
+import { guestDelegate } from "./guest.ts";
+import type { AttachmentContext } from "./node.ts";
+
+/** Types of ours that attach whole pods or give addresses: they are not plugins of a network. */
+const NOT_IN_A_LIST: ReadonlySet<string> = new Set(["patchbay", "host-local", "static"]);
+
+/**
+ * A built-in where we have one of that name, else a CNI binary of CNI_PATH.
+ *
+ * @param path The runtime's CNI_PATH.
+ * @throws {CniError} 7 when there is none, 101 when the policy does not let this network run it.
+ */
+export function resolveDelegate(
+  type: string,
+  path: readonly string[],
+  context: Pick<AttachmentContext, "node" | "network" | "author">,
+): Delegate {
+  const plugin = context.node.builtIn(type);
+  if (plugin !== undefined) return guestDelegate(plugin);
+  if (NOT_IN_A_LIST.has(type)) {
+    throw new CniError(
+      Code.InvalidConfig,
+      `Cannot use ${show(type)} as a plugin of network "${context.network}": it ${type === "patchbay" ? "is what attaches the network" : "gives addresses and attaches nothing"}`,
+      {
+        remedy:
+          type === "patchbay"
+            ? "Name the plugins that the network is made of"
+            : `Use it as "ipam": {"type": "${type}"}`,
+      },
+    );
+  }
+  const refusal = refuseBinary(context.node.policy, context.author, type);
+  if (refusal !== undefined) throw refusal;
+  return binaryDelegate(type, path, context.node);
+}
