@@ -19,6 +19,8 @@ import { type FileContent, hasEnding, LIST_ENDINGS, readManifest, SINGLE_ENDINGS
 export const RUNTIME_CONF_DIR = "/etc/cni/net.d";
 const MAX_FILES = 4096;
 const MAX_REASONS = 5;
+/** Up to here reading the JSON files again is quicker than reading the cache. */
+const FEW_FILES = 8;
 
 export interface NetworksOptions {
   readonly networksDir: string;
@@ -281,7 +283,9 @@ function readDirectory(dir: string, runDir: string | undefined): readonly Entry[
       remedy: "Put several manifests into one file",
     });
   }
-  const cached = loadCache(runDir);
+  const worthwhile = names.length > FEW_FILES || names.some((name) => hasEnding(name, YAML_ENDINGS));
+  const cacheDir = worthwhile ? runDir : undefined;
+  const cached = loadCache(cacheDir);
   const kept = new Map<string, CacheEntry>();
   for (const [path, entry] of cached) if (!path.startsWith(`${dir}/`)) kept.set(path, entry);
   const now = Date.now();
@@ -309,7 +313,7 @@ function readDirectory(dir: string, runDir: string | undefined): readonly Entry[
       return [{ file, path, content: { nads: [], fault: `${thrown.message}; ${thrown.remedy}` } }];
     }
   });
-  if (fresh > 0 || kept.size < cached.size) saveCache(runDir, kept);
+  if (fresh > 0 || kept.size < cached.size) saveCache(cacheDir, kept);
   return entries;
 }
 
