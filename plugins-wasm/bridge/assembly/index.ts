@@ -187,6 +187,11 @@ function ensureAddress(link: Answer, gateway: string, prefix: i32): bool {
   return true;
 }
 
+/** The MAC address of a link that was there before us: a new port may have changed it since it was opened. */
+function addressNow(link: Answer): string {
+  return linkOpen({ "in": "host", name: link.str("name") }).must().str("mac");
+}
+
 function setUpGateways(bridge: Answer, result: Result): void {
   const vlan = conf().int("vlan");
   const link = vlan != 0 ? vlanGateway(bridge, vlan) : bridge;
@@ -195,8 +200,8 @@ function setUpGateways(bridge: Answer, result: Result): void {
     const subnet = cidrOf(result.ips[i].address, "an address");
     if (ensureAddress(link, result.ips[i].gateway, subnet.prefix)) added = true;
   }
-  // A bridge that somebody else made follows the lowest address of its ports until it is told its own.
-  if (added && !link.bool("created")) linkSet({ link: link.link, mac: link.str("mac") }).must();
+  // A bridge that somebody else made follows the lowest address of its ports until it is told to keep the one it has.
+  if (added && !link.bool("created")) linkSet({ link: link.link, mac: addressNow(link) }).must();
   enableForwarding(result);
   if (vlan != 0) result.hostLink(link);
 }
@@ -249,10 +254,7 @@ function add(): void {
       );
     }
   }
-  if (!bridge.bool("created")) {
-    // Its address may have followed that of the new port.
-    result.interfaces[0].mac = linkOpen({ "in": "host", name: bridge.str("name") }).must().str("mac");
-  }
+  if (!bridge.bool("created")) result.interfaces[0].mac = addressNow(bridge);
   result.preferDns(conf().obj("dns")).emit();
 }
 

@@ -1,0 +1,87 @@
+/** A built-in plugin's module and the real call table, on any kernel: what core/delegate does, without the engine. */
+import { expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type JsonObject, parseJson } from "../../core/base/json.ts";
+import type { IpamAnswer } from "../../core/host/context.ts";
+import { checkHonest } from "../../core/host/result.ts";
+import { undoKernelSteps } from "../../core/host/undo.ts";
+import type { Kernel } from "../../core/kernel/kernel.ts";
+import { parseManifest } from "../../core/policy/manifest.ts";
+import { compileGuest, type GuestEnd, runGuest } from "../../plugins-wasm/testing.ts";
+import { MemoryJournal, TestGuest } from "./guest.ts";
+
+const plugins = join(import.meta.dir, "../../plugins-wasm");
+let containers = 0;
+
+/** One attachment to one pod, with a journal of its own. */
+export class PluginPod {
+  readonly journal = new MemoryJournal();
+  readonly container = `c${containers++}`;
+  readonly host: Kernel;
+  readonly kernel: Kernel;
+
+  constructor(host: Kernel, kernel: Kernel) {
+    this.host = host;
+    this.kernel = kernel;
+  }
+
+  #run(
+    operation: "ADD" | "CHECK",
+    plugin: string,
+    conf: JsonObject,
+    ipam: IpamAnswer | undefined,
+  ): [GuestEnd, TestGuest] {
+    const manifest = parseManifest(parseJson(readFileSync(join(plugins, plugin, "plugin.json"), "utf8")));
+    const ifname = plugin === "loopback" ? "lo" : "eth0";
+    const guest = new TestGuest({
+      operation,
+      manifest,
+      pod: this.kernel,
+      host: this.host,
+      journal: this.journal,
+      conf: { cniVersion: "1.1.0", name: "n", type: plugin, ...(ipam ? { ipam: { type: "t" } } : {}), ...conf },
+      attachment: { container: this.container, network: "n", ifname },
+      ...(ipam ? { ipam } : {}),
+    });
+    const end = runGuest(compileGuest(`plugins-wasm/${plugin}/assembly/index.ts`), {
+      env: { CNI_COMMAND: operation, CNI_CONTAINERID: this.container, CNI_NETNS: "/run/netns/pod", CNI_IFNAME: ifname },
+      stdin: JSON.stringify(guest.context.setup.conf),
+      answer(call, request) {
+        const said = guest.call(call, request);
+        return typeof said.code === "number" ? { error: said } : said;
+      },
+    });
+    return [end, guest];
+  }
+
+  /** @returns the result, which the host found honest. */
+  add(plugin: string, conf: JsonObject, ipam?: IpamAnswer): JsonObject {
+    const [end, guest] = this.#run("ADD", plugin, conf, ipam);
+    expect(end.exit, end.stdout).toBe(0);
+    const result = parseJson(end.stdout) as JsonObject;
+    checkHonest(guest.context, result);
+    return result;
+  }
+
+  /** @returns the message of the error. */
+  refused(plugin: string, conf: JsonObject, ipam?: IpamAnswer): string {
+    const [end] = this.#run("ADD", plugin, conf, ipam);
+    expect(end.exit).toBe(1);
+    return JSON.parse(end.stdout).msg;
+  }
+
+  /** @returns "" when all is in place, else the difference. */
+  check(plugin: string, conf: JsonObject, result: JsonObject, ipam?: IpamAnswer): string {
+    const [end] = this.#run("CHECK", plugin, { ...conf, prevResult: result }, ipam);
+    return end.exit === 0 ? end.stdout : JSON.parse(end.stdout).msg.replace("Cannot confirm the attachment: ", "");
+  }
+
+  undo(): void {
+    expect(undoKernelSteps([{ entries: this.journal.entries }], { pod: this.kernel, host: this.host })).toEqual([]);
+  }
+
+  names(): string[] {
+    return this.kernel.links().map((l) => l.name);
+  }
+}
