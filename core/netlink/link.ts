@@ -1,5 +1,5 @@
 /** Links, `RTM_*LINK`. Source: linux/rtnetlink.h, linux/if_link.h */
-import { attrs, body, bytes, cstr, type Into, i32, type Of, u8, u32 } from "../wire/codec.ts";
+import { attrs, body, bytes, cstr, type Into, i32, type Of, text, u8, u32 } from "../wire/codec.ts";
 import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
 import { macvlan } from "./kinds/macvlan.ts";
@@ -11,11 +11,11 @@ import { ifinfomsg } from "./link-header.ts";
  * A kind without data, such as dummy, needs nothing here. Source: linux/if_link.h, `IFLA_INFO_*`
  */
 const linkInfo = attrs({
-  kind: [1, cstr],
+  kind: [1, text],
   veth: [2, veth, { when: ["kind", "veth"] }],
   bridge: [2, bridge, { when: ["kind", "bridge"] }],
   macvlan: [2, macvlan, { when: ["kind", "macvlan"] }],
-  portKind: [4, cstr],
+  portKind: [4, text],
   bridgePort: [5, bridgePort, { when: ["portKind", "bridge"] }],
 });
 
@@ -30,7 +30,7 @@ const linkAttrs = attrs({
   txQueueLength: [13, u32], //  packets
   operState: [16, u8], //       RFC 2863: 6 is up, 0 unknown
   info: [18, linkInfo],
-  alias: [20, cstr], //         at most 255 bytes
+  alias: [20, text], //         at most 255 bytes
   group: [27, u32],
   netnsFd: [28, u32], //        a descriptor of the namespace to be born in or to move to
   extMask: [29, u32], //        RTEXT_FILTER_*: what a get leaves out or adds

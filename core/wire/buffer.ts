@@ -29,7 +29,9 @@ export class Writer {
   }
 
   append(bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.reserve(bytes.length));
+    // In two steps, here and below: `reserve()` may put another buffer in place of the one at hand.
+    const at = this.reserve(bytes.length);
+    this.bytes.set(bytes, at);
   }
 
   /** Text without a terminator. ASCII, which names are, takes the short way. */
@@ -46,9 +48,14 @@ export class Writer {
     }
   }
 
+  appendZero(): void {
+    const at = this.reserve(1);
+    this.bytes[at] = 0;
+  }
+
   /** Zeros up to the next multiple of four. */
   align(): void {
-    while ((this.length & 3) !== 0) this.bytes[this.reserve(1)] = 0;
+    while ((this.length & 3) !== 0) this.appendZero();
   }
 
   /** What was written, as a view that the next write may change. */

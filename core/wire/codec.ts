@@ -123,12 +123,25 @@ export const bytes: Codec<Uint8Array> = {
   read: (from, start, end) => from.bytes.slice(start, end),
 };
 
+function checkText(value: string): void {
+  if (value.includes("\0")) throw new TypeError(`Cannot write ${JSON.stringify(value)}: it has a NUL`);
+}
+
+/** Text without a NUL, where length alone ends it; one that comes with a NUL is read up to that. */
+export const text: Codec<string> = {
+  write(to, value) {
+    checkText(value);
+    to.appendText(value);
+  },
+  read: (from, start, end) => from.text(start, end),
+};
+
 /** Text with its NUL. A NUL inside would cut the name short without a word, so it is refused. */
 export const cstr: Codec<string> = {
   write(to, value) {
-    if (value.includes("\0")) throw new TypeError(`Cannot write ${JSON.stringify(value)}: it has a NUL`);
+    checkText(value);
     to.appendText(value);
-    to.bytes[to.reserve(1)] = 0;
+    to.appendZero();
   },
   read: (from, start, end) => from.text(start, end),
 };

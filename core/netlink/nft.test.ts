@@ -1,0 +1,166 @@
+import { chain, elements, type RuleRequest, rule, set, table } from "./nft.ts";
+import { Verdict } from "./nft-data.ts";
+import type { NftExpression } from "./nft-expression.ts";
+import { hex, wireTable } from "./wire-table.ts";
+
+// Bytes are what nft 1.0.6 sends for the command in the comment.
+const inet = { family: 1, table: "patchbay" } as const;
+const bridge = { family: 7, table: "patchbay" } as const;
+const patchbay = "0d000100 70617463 68626179 00000000";
+
+const load = (base: number, offset: number, length: number): NftExpression => ({
+  name: "payload",
+  payload: { to: 1, base, offset, length },
+});
+const compare = (op: number, value: string): NftExpression => ({
+  name: "cmp",
+  cmp: { from: 1, op, data: { value: hex(value) } },
+});
+
+wireTable("nft table", table, [
+  // nft add table inet patchbay
+  ["add", { family: 1, name: "patchbay", flags: 0 }, `01000000 ${patchbay} 08000200 00000000`],
+]);
+
+wireTable("nft chain", chain, [
+  [
+    // nft add chain inet patchbay postrouting { type nat hook postrouting priority srcnat ; }
+    "a base chain",
+    { ...inet, name: "postrouting", type: "nat", hook: { number: 4, priority: 100 } },
+    `01000000 ${patchbay} 10000300 706f7374 726f7574 696e6700 08000700 6e617400
+     14000480 08000100 00000004 08000200 00000064`,
+  ],
+  [
+    // nft add chain bridge patchbay prerouting { type filter hook prerouting priority -300 ; }
+    "a priority below zero",
+    { ...bridge, name: "prerouting", type: "filter", hook: { number: 0, priority: -300 } },
+    `07000000 ${patchbay} 0f000300 70726572 6f757469 6e670000 0b000700 66696c74 65720000
+     14000480 08000100 00000000 08000200 fffffed4`,
+  ],
+  [
+    // nft delete chain inet patchbay masq-1
+    "one by name",
+    { ...inet, name: "masq-1" },
+    `01000000 ${patchbay} 0b000300 6d617371 2d310000`,
+  ],
+]);
+
+wireTable("nft map", set, [
+  [
+    // nft add map bridge patchbay macs { type ifname : verdict ; }
+    "interface name to verdict",
+    {
+      ...bridge,
+      name: "macs",
+      flags: 8,
+      keyType: 41,
+      keyLength: 16,
+      dataType: 0xffffff00,
+      dataLength: 0,
+      id: 1,
+      userData: hex("0004 01000000 0104 00000000 0604 00000000"),
+    },
+    `07000000 ${patchbay} 09000200 6d616373 00000000 08000300 00000008 08000400 00000029 08000500 00000010
+     08000600 ffffff00 08000700 00000000 08000a00 00000001 16000d00 00040100 00000104 00000000 06040000 00000000`,
+  ],
+]);
+
+wireTable("nft elements", elements, [
+  [
+    // nft add element inet patchbay masq4 { 10.1.0.5 : jump masq-1 }
+    "an address that leads to a chain",
+    {
+      ...inet,
+      set: "masq4",
+      setId: 1,
+      elements: [{ key: { value: hex("0a010005") }, data: { verdict: { code: Verdict.JUMP, chain: "masq-1" } } }],
+    },
+    `01000000 ${patchbay} 0a000200 6d617371 34000000 08000400 00000001 30000380 2c000180 0c000180 08000100 0a010005
+     1c000280 18000280 08000100 fffffffd 0b000200 6d617371 2d310000`,
+  ],
+  [
+    // nft delete element inet patchbay masq4 { 10.1.0.5 }
+    "one by key",
+    { ...inet, set: "masq4", elements: [{ key: { value: hex("0a010005") } }] },
+    `01000000 ${patchbay} 0a000200 6d617371 34000000 14000380 10000180 0c000180 08000100 0a010005`,
+  ],
+]);
+
+wireTable<unknown, RuleRequest>("nft rule", rule, [
+  [
+    // nft add rule bridge patchbay prerouting iifname vmap @macs
+    "a verdict map",
+    {
+      ...bridge,
+      chain: "prerouting",
+      expressions: [
+        { name: "meta", meta: { key: 6, to: 1 } },
+        { name: "lookup", lookup: { from: 1, to: 0, set: "macs", setId: 3 } },
+      ],
+    },
+    `07000000 ${patchbay} 0f000200 70726572 6f757469 6e670000 60000480
+     24000180 09000100 6d657461 00000000 14000280 08000200 00000006 08000100 00000001
+     38000180 0b000100 6c6f6f6b 75700000 28000280 08000200 00000001 08000300 00000000 09000100 6d616373 00000000
+     08000400 00000003`,
+  ],
+  [
+    // nft add rule bridge patchbay mac-1 ether saddr != 02:00:00:00:00:07 drop
+    "a comparison and a verdict",
+    {
+      ...bridge,
+      chain: "mac-1",
+      expressions: [
+        load(0, 6, 6),
+        compare(1, "020000000007"),
+        { name: "immediate", immediate: { to: 0, data: { verdict: { code: Verdict.DROP } } } },
+      ],
+    },
+    `07000000 ${patchbay} 0a000200 6d61632d 31000000 98000480
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000000 08000300 00000006 08000400 00000006
+     30000180 08000100 636d7000 24000280 08000100 00000001 08000200 00000001 10000380 0a000100 02000000 00070000
+     30000180 0e000100 696d6d65 64696174 65000000 1c000280 08000100 00000000 10000280 0c000280 08000100 00000000`,
+  ],
+  [
+    // nft add rule inet patchbay masq-1 ip saddr 10.1.0.5 ip daddr != 10.1.0.0/20 ip daddr != 224.0.0.0/4
+    //   masquerade comment hello
+    "masquerading, with prefixes that end within a byte",
+    {
+      ...inet,
+      chain: "masq-1",
+      expressions: [
+        { name: "meta", meta: { key: 15, to: 1 } },
+        compare(0, "02"),
+        load(1, 12, 4),
+        compare(0, "0a010005"),
+        load(1, 16, 4),
+        {
+          name: "bitwise",
+          bitwise: { from: 1, to: 1, length: 4, mask: { value: hex("fffff000") }, xor: { value: hex("00000000") } },
+        },
+        compare(1, "0a010000"),
+        load(1, 16, 4),
+        {
+          name: "bitwise",
+          bitwise: { from: 1, to: 1, length: 4, mask: { value: hex("f0000000") }, xor: { value: hex("00000000") } },
+        },
+        compare(1, "e0000000"),
+        { name: "masq", masq: {} },
+      ],
+      userData: hex("0006 68656c6c6f00"),
+    },
+    `01000000 ${patchbay} 0b000200 6d617371 2d310000 10020480
+     24000180 09000100 6d657461 00000000 14000280 08000200 0000000f 08000100 00000001
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 05000100 02000000
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000001 08000300 0000000c 08000400 00000004
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 08000100 0a010005
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000001 08000300 00000010 08000400 00000004
+     44000180 0c000100 62697477 69736500 34000280 08000100 00000001 08000200 00000001 08000300 00000004
+     0c000480 08000100 fffff000 0c000580 08000100 00000000
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000001 0c000380 08000100 0a010000
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000001 08000300 00000010 08000400 00000004
+     44000180 0c000100 62697477 69736500 34000280 08000100 00000001 08000200 00000001 08000300 00000004
+     0c000480 08000100 f0000000 0c000580 08000100 00000000
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000001 0c000380 08000100 e0000000
+     14000180 09000100 6d617371 00000000 04000280 0c000700 00066865 6c6c6f00`,
+  ],
+]);
