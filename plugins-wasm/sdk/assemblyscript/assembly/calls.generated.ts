@@ -881,7 +881,7 @@ export class RuleDelete {
   }
 }
 
-/** Removes a policy routing rule in the pod */
+/** Removes a policy routing rule that the attachment added */
 export function ruleDelete(request: RuleDelete): Answer {
   const w = new Writer();
   w.beginObject();
