@@ -6,16 +6,29 @@ import type { ValidAttachment } from "../core/cni/request.ts";
 /** A runtime's list of valid attachments can be long; everything else is far below. */
 const LIMITS = { maxBytes: 4 << 20, maxTokens: 400_000 } as const;
 
-/** @throws {CniError} 6 */
+/**
+ * DEL takes what any parser takes: a document that ADD refused must not keep the pod from going, and DEL goes by the
+ * records.
+ *
+ * @throws {CniError} 6
+ */
 export function parseConf(bytes: Uint8Array, command: string): Json {
   try {
-    return parseJson(bytes, LIMITS);
+    return command === "DEL" ? parseAny(bytes) : parseJson(bytes, LIMITS);
   } catch (cause) {
     if (!(cause instanceof JsonError)) throw cause;
     throw new CniError(Code.Decode, `Cannot read the network configuration for ${command} on stdin: ${cause.message}`, {
       remedy: "Send one JSON document, as CNI has it",
       cause,
     });
+  }
+}
+
+function parseAny(bytes: Uint8Array): Json {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new JsonError(cause instanceof Error ? cause.message : String(cause));
   }
 }
 

@@ -1,8 +1,10 @@
 /** A guest in the sandbox as a delegate. */
+import { isObject } from "../base/json.ts";
+import { normaliseCapabilities } from "../cni/capability.ts";
 import { formatCniArgs } from "../cni/env.ts";
 import { canonicalRequest } from "../cni/request.ts";
 import { parseResult } from "../cni/result.ts";
-import type { Result } from "../cni/types.ts";
+import type { NetConf, Result } from "../cni/types.ts";
 import { SUPPORTED } from "../cni/version.ts";
 import { canonical } from "../host/conf.ts";
 import { GuestContext } from "../host/context.ts";
@@ -30,7 +32,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
   const { manifest } = plugin;
   const { node, identity, journal, pod } = context;
   const { target, command } = call;
-  const conf = canonical(manifest, canonicalRequest(call.conf));
+  const conf = canonical(manifest, withOurSpelling(canonicalRequest(call.conf)));
   const guest = new GuestContext({
     operation: command,
     manifest,
@@ -78,6 +80,12 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
   if (outcome.result === undefined) return undefined;
   const version = typeof call.conf.cniVersion === "string" ? call.conf.cniVersion : "";
   return parseResult(outcome.result, version, `the result of plugin "${manifest.name}"`);
+}
+
+/** Runtimes spell the values of capabilities in several ways; a guest reads one. */
+function withOurSpelling(conf: NetConf): NetConf {
+  const values = conf.runtimeConfig;
+  return isObject(values) ? { ...conf, runtimeConfig: normaliseCapabilities(values) } : conf;
 }
 
 /** Whose the reservations and leases of this attachment are. */
