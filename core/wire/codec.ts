@@ -238,25 +238,22 @@ function writeAttribute(to: Writer, type: number, codec: Codec<unknown>, value: 
   to.align();
 }
 
-/** Walks attributes; every step goes at least four bytes forward, so hostile lengths can neither loop nor overread. */
-function eachAttribute(
-  from: Source,
-  start: number,
-  end: number,
-  visit: (type: number, start: number, end: number) => void,
-): void {
-  let at = start;
-  while (end - at >= 4) {
-    const length = from.view.getUint16(at, true);
-    const type = from.view.getUint16(at + 2, true);
-    if (length < 4 || length > end - at) {
-      throw new WireError(
-        `Cannot read attribute ${type & TYPE_MASK}: length ${length}, ${end - at} left (at byte ${at})`,
-      );
-    }
-    visit(type, at + 4, at + length);
-    at += (length + 3) & ~3;
-  }
+/**
+ * The length of the attribute at `at`, at least 4 and at most what is left, so that a walk goes forward with each step:
+ * hostile lengths can neither loop nor overread.
+ */
+function attributeLength(from: Source, at: number, end: number): number {
+  const length = from.view.getUint16(at, true);
+  if (length >= 4 && length <= end - at) return length;
+  const type = from.view.getUint16(at + 2, true) & TYPE_MASK;
+  throw new WireError(`Cannot read attribute ${type}: length ${length}, ${end - at} left (at byte ${at})`);
+}
+
+/** Of the rows with one type, the one that holds given what was read before. */
+function rowFor(rows: readonly Row[] | undefined, soFar: Record<string, unknown>): Row | undefined {
+  if (rows === undefined) return undefined;
+  for (const row of rows) if (row.when === undefined || soFar[row.when[0]] === row.when[1]) return row;
+  return undefined;
 }
 
 function append(out: Record<string, unknown>, name: string, value: unknown): void {
@@ -275,9 +272,6 @@ export function attrs<const F extends Fields>(fields: F): Attrs<F> {
     const index = type & TYPE_MASK;
     byType[index] = [...(byType[index] ?? []), row];
   }
-  const rowFor = (type: number, soFar: Record<string, unknown>): Row | undefined =>
-    byType[type & TYPE_MASK]?.find((row) => row.when === undefined || soFar[row.when[0]] === row.when[1]);
-
   const self: Attrs<F> = {
     fields,
     write(to, value) {
@@ -300,18 +294,21 @@ export function attrs<const F extends Fields>(fields: F): Attrs<F> {
       return out as AttrsOut<F>;
     },
     readInto(from, start, end, out) {
-      eachAttribute(from, start, end, (type, contentStart, contentEnd) => {
-        const row = rowFor(type, out);
-        if (row === undefined) {
-          if (!from.keepUnknown) return;
-          const raw: RawAttribute = [type, from.bytes.slice(contentStart, contentEnd)];
+      let at = start;
+      while (end - at >= 4) {
+        const length = attributeLength(from, at, end);
+        const type = from.view.getUint16(at + 2, true);
+        const row = rowFor(byType[type & TYPE_MASK], out);
+        if (row !== undefined) {
+          const content = row.codec.read(from, at + 4, at + length);
+          if (row.many) append(out, row.name, content);
+          else out[row.name] = content;
+        } else if (from.keepUnknown) {
+          const raw: RawAttribute = [type, from.bytes.slice(at + 4, at + length)];
           append(out, "other", raw);
-          return;
         }
-        const content = row.codec.read(from, contentStart, contentEnd);
-        if (!row.many) out[row.name] = content;
-        else append(out, row.name, content);
-      });
+        at += (length + 3) & ~3;
+      }
     },
   };
   return self;
@@ -325,9 +322,13 @@ export function list<Out, In>(type: number, codec: Codec<Out, In>): Codec<Out[],
     },
     read(from, start, end) {
       const out: Out[] = [];
-      eachAttribute(from, start, end, (found, contentStart, contentEnd) => {
-        if ((found & TYPE_MASK) === (type & TYPE_MASK)) out.push(codec.read(from, contentStart, contentEnd));
-      });
+      let at = start;
+      while (end - at >= 4) {
+        const length = attributeLength(from, at, end);
+        const found = from.view.getUint16(at + 2, true);
+        if ((found & TYPE_MASK) === (type & TYPE_MASK)) out.push(codec.read(from, at + 4, at + length));
+        at += (length + 3) & ~3;
+      }
       return out;
     },
   };
