@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { CniError, Code } from "../base/error.ts";
 import { parseJson } from "../base/json.ts";
 import { decide, effectiveGrants, grantsOf, type Operation, type Target } from "../policy/decide.ts";
-import { type Manifest, parseManifest, type Role, roles } from "../policy/manifest.ts";
+import { carriedManifest, type Manifest, parseManifest, type Role, roles } from "../policy/manifest.ts";
 import { openPolicy, parsePolicy } from "../policy/policy.ts";
 import { admit } from "./admit.ts";
 import { hostCalls, importModule } from "./calls.ts";
@@ -42,6 +42,13 @@ const creates = [
   "ipam_add",
   "lease_acquire",
 ];
+
+test("a manifest that the binary carries reads as the checked one does", () => {
+  for (const m of manifests) {
+    const text = readFileSync(join(folder, m.name, "plugin.json"), "utf8");
+    expect(carriedManifest(text)).toEqual(m);
+  }
+});
 
 test("the four built-ins are in the table", () => {
   expect(manifests.map((m) => m.name)).toEqual(expect.arrayContaining(["bridge", "loopback", "macvlan", "ptp"]));

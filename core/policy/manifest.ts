@@ -205,3 +205,33 @@ export function parseManifest(doc: Json): Manifest {
     });
   }
 }
+
+/**
+ * A manifest that our own binary carries. It was checked when the binary was built, and the check would cost an ADD a
+ * millisecond, so here it is only given its form.
+ */
+export function carriedManifest(text: string): Manifest {
+  const doc: Partial<Omit<Manifest, "calls" | "links" | "limits">> &
+    Pick<Manifest, "name" | "version" | "schema"> & {
+      readonly calls: { readonly [call: string]: readonly Role[] };
+      readonly links?: Partial<Record<"parent" | "bridge" | "device", Partial<NamedLink> & Pick<NamedLink, "key">>>;
+      readonly limits?: Partial<ManifestLimits>;
+    } = JSON.parse(text);
+  const links = new Map<"parent" | "bridge" | "device", NamedLink>();
+  for (const role of ["parent", "bridge", "device"] as const) {
+    const link = doc.links?.[role];
+    if (link !== undefined) links.set(role, { orDefaultRoute: false, ...link });
+  }
+  return {
+    name: doc.name,
+    abi: 1,
+    version: doc.version,
+    undo: doc.undo ?? "journal",
+    calls: new Map(Object.entries(doc.calls)),
+    links,
+    sysctls: doc.sysctls ?? [],
+    keepNetworkObjects: doc.keepNetworkObjects ?? true,
+    limits: { ...limitDefault, ...doc.limits },
+    schema: doc.schema,
+  };
+}
