@@ -23,8 +23,11 @@ requires(...first, ...more)("pods on three networks", () => {
     containerd = await Containerd.start(node);
     // portmap makes its base chains with the first port and keeps them; they are not what a pod leaves.
     const portMappings = [{ containerPort: 8080, hostPort: 18080, hostIp: "" }];
-    await containerd.remove((await containerd.run({ name: "first", portMappings })).id);
+    // So does each network with its directories and its bridge.
+    await containerd.remove((await containerd.run(node.pod(0, { portMappings }))).id);
     using fresh = TestNetns.create("fresh");
+    // containerd's loopback plugin takes it down again; the kernel leaves it its address.
+    for (const state of ["up", "down"]) fresh.ip("link", "set", "lo", state);
     untouched = snapshot({ netns: fresh });
   }, 60_000);
   afterAll(async () => {
@@ -41,10 +44,11 @@ requires(...first, ...more)("pods on three networks", () => {
 
   /** The addresses of a pod by interface, as the kernel has them, looked at from inside. */
   const addresses = (pod: Pod): Map<string, { address: string; mac: string }> => {
-    const links = parseIpJson(sh(["nsenter", `--net=${pod.netns}`, "ip", "-j", "-4", "address", "show"]));
+    const links = parseIpJson(sh(["nsenter", `--net=${pod.netns}`, "ip", "-j", "address", "show"]));
     return new Map(
       links.map((link) => {
-        const [info] = link.addr_info as { local: string; prefixlen: number }[];
+        const all = link.addr_info as { family: string; local: string; prefixlen: number }[];
+        const info = all.find((one) => one.family === "inet");
         return [String(link.ifname), { address: `${info?.local}/${info?.prefixlen}`, mac: String(link.address) }];
       }),
     );

@@ -27,7 +27,10 @@ export type Snapshot = Readonly<Record<string, Readonly<Record<string, string>>>
 type Row = Record<string, unknown>;
 
 /** The operations log and the cache: never part of an attachment. */
-export const logAndCache: readonly RegExp[] = [/^\/run\/patchbay\/ops\.jsonl/, /^\/var\/lib\/patchbay\/cache(\/|$)/];
+export const logAndCache: readonly RegExp[] = [
+  /^\/run\/patchbay\/.*ops\.jsonl/,
+  /^\/(run\/patchbay\/[^/]+|var\/lib\/patchbay)\/cache(\/|$)/,
+];
 
 const commands: Readonly<Record<string, string>> = {
   links: "ip -j -details link show",
