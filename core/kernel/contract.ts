@@ -269,6 +269,12 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         host.deleteLinks([a, b]);
         expect(names(host)).toEqual(["lo"]);
       });
+      test("deleteLinks() deletes the others when one cannot be deleted, and tells", () => {
+        const { far } = veth();
+        expect(errnoOf(() => pod.deleteLinks([{ index: 1 }, far]))).toBe("EOPNOTSUPP");
+        expect(names(pod)).toEqual(["lo"]);
+        expect(names(host)).toEqual(["lo"]);
+      });
       test("waitRunning() waits for the other end", () => {
         const { near } = veth();
         expect(host.waitRunning(near.index, 1000)).toBe(true);

@@ -67,8 +67,7 @@ const jumpBy = (map: string): NftExpression => ({
 function notTo(network: Cidr): NftExpression[] {
   const { ip, prefix } = networkOf(network);
   const { destination, length } = addressFields[ip.family];
-  if (prefix === 0) return [loadPayload(PayloadBase.NETWORK, destination, length), compare(Compare.NEQ, ip.bytes)];
-  if (prefix % 8 === 0) {
+  if (prefix > 0 && prefix % 8 === 0) {
     const bytes = prefix / 8;
     const load = loadPayload(PayloadBase.NETWORK, destination, bytes);
     return [load, compare(Compare.NEQ, ip.bytes.slice(0, bytes))];

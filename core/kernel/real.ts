@@ -58,6 +58,8 @@ import {
   probeRequest,
 } from "./nft-messages.ts";
 
+/** What a list of IPv6 objects may fail with on a kernel that was booted without: then there are none. */
+const NO_IPV6 = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP] as const;
 const NO_FILTERING = "this kernel may be built without CONFIG_BRIDGE_VLAN_FILTERING";
 
 const clock: Clock = { nowMs: monotonicMs, sleepMs };
@@ -206,7 +208,15 @@ class RealKernel implements Kernel {
   deleteLinks(links: readonly { readonly index: number }[]): void {
     const indexes = links.map((one) => one.index);
     const left = this.isHost || indexes.length < 2 ? indexes : this.#deleteByGroup(indexes);
-    for (const index of left) this.deleteLink(index);
+    let refused: unknown;
+    for (const index of left) {
+      try {
+        this.deleteLink(index);
+      } catch (thrown) {
+        refused ??= thrown;
+      }
+    }
+    if (refused !== undefined) throw refused;
   }
 
   /** @returns the indexes that are still there */
@@ -261,7 +271,7 @@ class RealKernel implements Kernel {
       const number = family === 4 ? Family.INET : Family.INET6;
       const value = { family: number, table: filter.table, index: filter.index };
       // ENOENT: that table was never used. ENODEV: the link is gone, and its routes with it.
-      const absent = [Errno.ENOENT, Errno.ENODEV];
+      const absent = [Errno.ENOENT, Errno.ENODEV, ...NO_IPV6];
       const request = { type: Rtm.GETROUTE, codec: route, value, reply: route };
       for (const message of this.#dump("list routes", request, absent)) {
         if (message.family !== number || (message.flags & CLONED) !== 0) continue;
@@ -290,10 +300,8 @@ class RealKernel implements Kernel {
     for (const one of family === undefined ? ([4, 6] as const) : [family]) {
       const value = { family: one === 4 ? Family.INET : Family.INET6 };
       // Without IPv6 the kernel has no rules of that family to list.
-      const found = this.#dump("list rules", { type: Rtm.GETRULE, codec: rule, value, reply: rule }, [
-        Errno.EAFNOSUPPORT,
-        Errno.EOPNOTSUPP,
-      ]);
+      const request = { type: Rtm.GETRULE, codec: rule, value, reply: rule };
+      const found = this.#dump("list rules", request, NO_IPV6);
       for (const message of found) {
         const r = toRule(message);
         if (r?.family === one) out.push(r);
@@ -440,7 +448,8 @@ class RealKernel implements Kernel {
     const deadline = deadlineIn(timeoutMs);
     for (let look = 0; ; look++) {
       const request = { type: Rtm.GETADDR, codec: address, value: { family: Family.INET6, index }, reply: address };
-      const found = this.#dump("list addresses", request).filter((m) => m.index === index && m.family === Family.INET6);
+      const all = this.#dump("list addresses", request, NO_IPV6);
+      const found = all.filter((m) => m.index === index && m.family === Family.INET6);
       let tentative = false;
       for (const message of found) {
         const a = toAddress(message);

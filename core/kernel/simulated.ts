@@ -456,7 +456,15 @@ class SimulatedKernel implements Kernel {
   }
 
   deleteLinks(links: readonly { readonly index: number }[]): void {
-    for (const { index } of links) this.deleteLink(index);
+    let refused: unknown;
+    for (const { index } of links) {
+      try {
+        this.deleteLink(index);
+      } catch (thrown) {
+        refused ??= thrown;
+      }
+    }
+    if (refused !== undefined) throw refused;
   }
 
   // --- Addresses -----------------------------------------------------------------------------------------------------

@@ -65,6 +65,18 @@ requires(...root)("Kernel, real", () => {
     ).toEqual([]);
   });
 
+  test("in a pod's namespace links are deleted by a group that nobody else uses", () => {
+    using pair = open();
+    const { pod } = pair;
+    const links = ["va", "vb"].map((name) => pod.createLink({ kind: "veth", name, peer: { name: `${name}p` } }));
+    using monitor = watch(pair.podNs, "link");
+    pod.deleteLinks(links);
+    const groups = [...monitor.text().matchAll(/group (\d+)/g)].map((found) => Number(found[1]));
+    expect(groups.length).toBeGreaterThan(0);
+    for (const group of groups) expect(group).toBeGreaterThanOrEqual(0x10000);
+    expect(new Set(groups).size).toBe(1);
+  });
+
   test("waitAddresses() fails for an address that is in use on the link", () => {
     using pair = open();
     const { host, pod } = pair;
