@@ -1,7 +1,9 @@
 /** The call table on a simulated node: what is refused, what is written before what, and that undo leaves nothing. */
 import { describe, expect, test } from "bun:test";
 import { TestGuest, type TestGuestOptions, wideManifest } from "../../test/support/guest.ts";
+import { randomCall, seeded } from "../../test/support/random-calls.ts";
 import { CniError } from "../base/error.ts";
+import { derive } from "../base/hash.ts";
 import { formatCidr } from "../base/ip.ts";
 import type { JsonObject } from "../base/json.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -11,6 +13,9 @@ import { GuestStop } from "./call.ts";
 import { hostCalls } from "./calls.ts";
 import { checkHonest } from "./result.ts";
 import { undoKernelSteps } from "./undo.ts";
+
+/** The other end of the network's "br9.7", which is the network's too. */
+const vlanPort = `veth${derive(11, "network", "br9.7")}`;
 
 class Sim {
   readonly node = new SimulatedNode();
@@ -32,7 +37,7 @@ class Sim {
   dump(): string[] {
     return (["host", "pod"] as const).flatMap((where) => {
       const kernel = this[where];
-      const links = kernel.links().filter((l) => l.name !== "br9");
+      const links = kernel.links().filter((l) => !l.name.startsWith("br9") && l.name !== vlanPort);
       const kept = new Set(links.map((l) => l.index));
       return [
         ...links.map((l) => `${where} ${l.name} ${l.kind} ${l.mac} ${l.mtu} ${l.up}`),
@@ -79,8 +84,8 @@ function plausible(name: string): JsonObject {
     addr_delete: { link: 1, address: "10.9.0.5/24" },
     route_add: { link: 1, dst: "0.0.0.0/0" },
     route_delete: { link: 1, dst: "0.0.0.0/0" },
-    rule_add: { table: 100 },
-    rule_delete: { table: 100 },
+    rule_add: { from: "10.9.0.5/32", table: 100 },
+    rule_delete: { from: "10.9.0.5/32", table: 100 },
     neigh_add: { link: 1, address: "10.9.0.1", mac: "02:00:00:00:00:01" },
     bridge_vlan_set: { link: 1, vlans: [] },
     sysctl_get: { key: "net/ipv4/ip_forward", in: "host" },
@@ -180,7 +185,7 @@ describe("what a correct guest can meet", () => {
     [
       "another kind under the bridge's name",
       "link_create",
-      { kind: "dummy", in: "host", name: "br9", scope: "network" },
+      { kind: "veth", in: "host", name: "br9", scope: "network" },
       123,
       'of kind "bridge" has that name',
     ],
@@ -250,7 +255,7 @@ describe("what a correct guest can meet", () => {
       120,
       '"link"',
     ],
-    ["a rule that it did not add", "rule_delete", { table: 254 }, 121, "added no such rule"],
+    ["a rule that it did not add", "rule_delete", { from: "0.0.0.0/0", table: 254 }, 121, "added no such rule"],
     [
       "a mode that is none",
       "link_create",
@@ -429,4 +434,33 @@ describe("checkHonest()", () => {
     expect(() => checkHonest(guest.context, result)).toThrow(words);
     expect(() => checkHonest(guest.context, result)).toThrow('the result of plugin "wide"');
   });
+});
+
+/** Every changing call that reaches the kernel has a target of the attachment's, of its network's, or none at all. */
+test("random sequences of calls leave the node's and other pods' objects alone, and undo leaves nothing", () => {
+  const random = seeded(7);
+  for (let round = 0; round < 40; round++) {
+    const sim = new Sim();
+    const other = sim.node.netns("other");
+    const stranger = sim.guest({ pod: other, attachment: { container: "c2" } });
+    macvlanRun(stranger);
+    bridgeRun(sim.guest({ attachment: { ifname: "first" }, manifest: wideManifest() }));
+    for (let i = 0; i < 5; i++) sim.node.plug("host", { name: `can${i}`, mac: `00:16:3e:00:01:0${i}` });
+    const canaries = (): unknown => [
+      sim.host.links().filter((l) => /^(can|uplink)/.test(l.name)),
+      other.links(),
+      other.addresses(),
+    ];
+    const [before, was] = [sim.dump(), canaries()];
+    const guest = sim.guest();
+    const codes = new Set<number>();
+    for (let i = 0; i < 250; i++) {
+      const { name, request } = randomCall(random);
+      codes.add(guest.code(name, request));
+    }
+    expect(codes).not.toContain(999);
+    expect(canaries()).toEqual(was);
+    expect(sim.undo(guest)).toEqual([]);
+    expect(sim.dump()).toEqual(before);
+  }
 });

@@ -24,11 +24,14 @@ export function checkHonest(guest: GuestContext, result: JsonObject): void {
       (i) => isObject(i) && i.name === claim.name && (typeof i.sandbox === "string" ? i.sandbox : "") === sandbox,
     );
     if (known) continue;
-    const link = links.find((l) => l.in === where && l.name === claim.name);
-    const whose = link?.target.whose;
-    if (link === undefined || (whose !== "own" && whose !== "granted")) throw lie(`the interface "${claim.name}"`);
-    if (typeof claim.mac === "string" && claim.mac.toLowerCase() !== link.mac.toLowerCase()) {
-      throw lie(`the address "${claim.mac}" for "${claim.name}", which has "${link.mac}"`);
+    const named = links.filter((l) => l.in === where && l.name === claim.name);
+    const held = named.filter((l) => l.target.whose === "own" || l.target.whose === "granted");
+    const [first] = held;
+    if (first === undefined) throw lie(`the interface "${claim.name}"`);
+    // Opened more than once, it may have had another address then: a bridge follows its ports.
+    const mac = claim.mac;
+    if (typeof mac === "string" && !held.some((l) => l.mac.toLowerCase() === mac.toLowerCase())) {
+      throw lie(`the address "${mac}" for "${claim.name}", which has "${first.mac}"`);
     }
   }
   for (const claim of list(result.ips)) {
@@ -36,6 +39,6 @@ export function checkHonest(guest: GuestContext, result: JsonObject): void {
     const address = parseCidr(text);
     const held = (c: { readonly ip: { readonly family: 4 | 6; readonly bytes: Uint8Array } }): boolean =>
       address !== undefined && sameIp(c.ip, address.ip);
-    if (!guest.addresses.some(held) && !guest.configured.some(held)) throw lie(`the IP address "${text}"`);
+    if (![guest.addresses, guest.configured, guest.seen].some((known) => known.some(held))) throw lie(`the IP address "${text}"`);
   }
 }

@@ -278,27 +278,28 @@ export const routeList = hostCall({
 // --- rules -----------------------------------------------------------------------------------------------------------
 
 const ruleKeys = {
-  from: { ...cidr, doc: "Source" },
+  // Required, because the kernel deletes the first rule that has what is named: without a source, anybody's.
+  from: { ...cidr, required: true, doc: "Source" },
   to: { ...cidr, doc: "Destination" },
   table: { ...tableNumber, required: true },
-  priority: u32,
+  priority: { ...u32, doc: "The next below the lowest when absent; the answer has it" },
 } as const satisfies Keys;
 type RuleRequest = ValueOfKeys<typeof ruleKeys>;
 
 function toRule(r: RuleRequest): Rule {
-  const from = r.from === undefined ? undefined : cidrOf(r.from);
+  const from = cidrOf(r.from);
   const to = r.to === undefined ? undefined : cidrOf(r.to);
   return {
-    family: (from ?? to)?.ip.family ?? 4,
+    family: from.ip.family,
     table: r.table,
-    ...(from === undefined ? {} : { from }),
+    from,
     ...(to === undefined ? {} : { to }),
     ...(r.priority === undefined ? {} : { priority: r.priority }),
   };
 }
 
 export function ruleFromRecord(record: JsonObject): Rule | undefined {
-  if (typeof record.table !== "number") return undefined;
+  if (typeof record.table !== "number" || typeof record.from !== "string") return undefined;
   for (const key of ["from", "to"] as const) {
     const value = record[key];
     if (value !== undefined && (typeof value !== "string" || parseCidr(value) === undefined)) return undefined;
@@ -312,13 +313,22 @@ export const ruleAdd = hostCall({
   roles: [],
   doc: "Adds a policy routing rule in the pod",
   request: ruleKeys,
-  answer: {},
+  answer: { priority: { ...u32, required: true } },
   run(guest, r) {
-    guest.intend({ do: "rule", in: "pod", rule: plain(r) });
-    guest.kernel("pod").addRule(toRule(r));
-    return {};
+    const kernel = guest.kernel("pod");
+    const priority = r.priority ?? nextPriority(kernel.rules(cidrOf(r.from).ip.family));
+    const rule = { ...r, priority };
+    guest.intend({ do: "rule", in: "pod", rule: plain(rule) });
+    kernel.addRule(toRule(rule));
+    return { priority };
   },
 });
+
+/** What the kernel would take itself, chosen here so that the journal can name it: one below the lowest but 0. */
+function nextPriority(rules: readonly Rule[]): number {
+  const taken = rules.flatMap((r) => (r.priority ? [r.priority] : []));
+  return Math.max(1, Math.min(32_766, ...taken) - 1);
+}
 
 export const ruleDelete = hostCall({
   name: "rule_delete",

@@ -332,6 +332,9 @@ export const linkCreate = hostCall({
       if (r.scope === "network" && peer.in !== "host") throw bad("link_create", "peer.in", 'expected "host"');
       if (r.scope !== "network") targets.push(ownTarget(guest, peer.in, peer.name ?? ""));
     }
+    if (r.scope === "network" && r.kind !== "bridge" && r.kind !== "veth") {
+      throw bad("link_create", "scope", `expected "attachment": a ${r.kind} is never the network's`);
+    }
     if (r.kind === "bridge" && r.scope !== "network" && r.in === "host") {
       throw bad("link_create", "scope", 'expected "network": a bridge on the node is the network\'s');
     }

@@ -842,6 +842,7 @@ export class RuleAdd {
   /** Destination */
   to: string | null = null;
   table: i64 = ABSENT;
+  /** The next below the lowest when absent; the answer has it */
   priority: i64 = ABSENT;
 
   write(w: Writer): void {
@@ -871,6 +872,7 @@ export class RuleDelete {
   /** Destination */
   to: string | null = null;
   table: i64 = ABSENT;
+  /** The next below the lowest when absent; the answer has it */
   priority: i64 = ABSENT;
 
   write(w: Writer): void {
