@@ -74,8 +74,6 @@ export class GuestContext {
   readonly gateways: Ip[] = [];
   /** What this run put on links of the pod. */
   readonly configured: Cidr[] = [];
-  /** What links of the pod had already, such as its loopback interface: a result may name it. */
-  readonly seen: Cidr[] = [];
   calls = 0;
   denied = 0;
   loggedBytes = 0;
