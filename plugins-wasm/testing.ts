@@ -3,7 +3,7 @@
  * against the call table, so a script cannot answer what the real host would refuse to read.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { isObject, type JsonObject, parseJson } from "../core/base/json.ts";
 import { hostCalls } from "../core/host/calls.ts";
@@ -33,9 +33,11 @@ export function compileGuest(entry: string): WebAssembly.Module {
   const file = join(folder, `${hash.digest("hex").slice(0, 32)}.wasm`);
   if (!existsSync(file)) {
     mkdirSync(folder, { recursive: true });
+    const made = `${file}.${process.pid}`; // another test process may want the same one now
     const asc = join(root, "node_modules/assemblyscript/bin/asc.js");
-    const run = Bun.spawnSync([process.execPath, asc, entry, "-o", file, ...flags.map(String)], { cwd: root });
+    const run = Bun.spawnSync([process.execPath, asc, entry, "-o", made, ...flags.map(String)], { cwd: root });
     if (!run.success) throw new Error(`asc ${entry}: ${run.stderr.toString()}`);
+    renameSync(made, file);
   }
   return new WebAssembly.Module(readFileSync(file));
 }

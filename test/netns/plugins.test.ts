@@ -169,6 +169,15 @@ requires(...root)("built-in plugins on a kernel", () => {
     a.undo();
     expect(a.names()).toEqual(["lo"]);
   });
+
+  test("ptp: a route of IPAM by another gateway of the subnet", () => {
+    using node = new Node();
+    const pod = node.pod();
+    const ipam = { ...v4(5), routes: [{ dst: "198.51.100.0/24", gw: "10.9.0.77" }] };
+    const result = pod.add("ptp", {}, ipam);
+    expect(pod.ns.ip("route", "show", "198.51.100.0/24")).toContain("via 10.9.0.77");
+    expect(pod.check("ptp", {}, result, ipam)).toBe("");
+  });
 });
 
 requires(...root, vlans)("built-in plugins on a kernel, VLANs", () => {

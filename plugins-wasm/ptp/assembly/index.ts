@@ -10,8 +10,7 @@ import {
   checkRoutes,
   cidrOf,
   conf,
-  configureAddresses,
-  configureRoutes,
+  configureInterface,
   decimal,
   differs,
   enableForwarding,
@@ -29,6 +28,7 @@ import {
   previousResult,
   Result,
   routeAdd,
+  routeDelete,
   routeList,
   statusOfIpam,
 } from "../../sdk/assemblyscript/assembly";
@@ -52,7 +52,8 @@ function isNew(text: string, texts: string[]): bool {
 
 /**
  * The pod's side: the gateway is on the link, and the subnet behind the gateway. The kernel's own route to the subnet
- * would have the pod look for its neighbours on a link that has none.
+ * would have the pod look for its neighbours on a link that has none; until here it made the gateways of IPAM's routes
+ * reachable.
  */
 function routeByGateway(link: i64, result: Result): void {
   const known: string[] = [];
@@ -60,11 +61,12 @@ function routeByGateway(link: i64, result: Result): void {
     const own = cidrOf(result.ips[i].address, "an address");
     const gateway = result.ips[i].gateway;
     const source = own.ip.toString();
+    const subnet = own.network.toString() + "/" + decimal(own.prefix);
+    const behind = own.prefix < own.ip.bits && isNew(subnet, known); // a subnet of one address is the pod itself
+    if (behind) routeDelete({ link: link, dst: subnet, scope: SCOPE_LINK }).must();
     const next = only(gateway);
     if (isNew(next, known)) routeAdd({ link: link, dst: next, scope: SCOPE_LINK, source: source }).must();
-    if (own.prefix == own.ip.bits) continue; // the subnet is the pod itself
-    const subnet = own.network.toString() + "/" + decimal(own.prefix);
-    if (isNew(subnet, known)) routeAdd({ link: link, dst: subnet, gateway: gateway, source: source }).must();
+    if (behind) routeAdd({ link: link, dst: subnet, gateway: gateway, source: source }).must();
   }
 }
 
@@ -89,9 +91,8 @@ function add(): void {
   enableForwarding(result);
   linkSet({ link: host, up: 1 }).must();
 
-  configureAddresses(veth.pod, result, { noPrefixRoute: true });
+  configureInterface(veth.pod, result);
   routeByGateway(veth.pod.int("link"), result);
-  configureRoutes(veth.pod, result);
   routeToPod(host, result);
   if (conf().bool("ipMasq")) masquerade(result);
   result.preferDns(conf().obj("dns")).emit();

@@ -6,7 +6,7 @@ import { Json } from "./json";
 import { conf } from "./plugin";
 import { cniArg, fail } from "./process";
 import { Address, Result } from "./result";
-import { ABSENT, UNSET } from "./writer";
+import { ABSENT } from "./writer";
 
 /** How long duplicate address detection may take. */
 const SETTLE_MS = 5000;
@@ -46,17 +46,11 @@ export function makeVeth(mtu: i64, mac: string, bridge: i64 = ABSENT): Veth {
   return new Veth(pod, pod.obj("peer"));
 }
 
-/** How the addresses of `configureAddresses` are added. */
-export class AddressOptions {
-  /** Without the kernel's own route to the subnet. */
-  noPrefixRoute: bool = false;
-}
-
 /**
  * Adds the result's addresses to a link, brings it up, and waits until IPv6 addresses may be used when there is an
  * IPv6 gateway. An address of the result that belongs to another interface is an error.
  */
-export function configureAddresses(link: Json, result: Result, options: AddressOptions = {}): void {
+export function configureAddresses(link: Json, result: Result): void {
   const handle = link.int("link");
   let ipv6 = false;
   for (let i = 0; i < result.ips.length; i++) {
@@ -73,11 +67,7 @@ export function configureAddresses(link: Json, result: Result, options: AddressO
       enableIpv6(handle);
       ipv6 = true;
     }
-    addrAdd({
-      link: handle,
-      address: ip.address,
-      noPrefixRoute: options.noPrefixRoute ? 1 : UNSET,
-    }).must();
+    addrAdd({ link: handle, address: ip.address }).must();
   }
   linkSet({ link: handle, up: 1 }).must();
   if (ipv6 && result.gateway(6) != "") settle(handle);
