@@ -28,6 +28,8 @@ const ptp = { type: "ptp" };
 
 /** nft objects are each implementation's own; what they do is tested by traffic in test/netns. */
 const ownNft = /: node nft: /;
+/** The gateway on a veth's end can be nobody else's, so we do not have the pod wait until that is detected. */
+const gatewayAtOnce = /: node (addresses: \S.*|routes: table local: local )fd00:9::1\b/;
 
 const cases: readonly (readonly [what: string, given: Case])[] = [
   ["bridge, nothing but a link", { conf: bridge }],
@@ -90,7 +92,7 @@ const cases: readonly (readonly [what: string, given: Case])[] = [
   ["macvlan, version 1.1.0", { conf: { ...macvlan, cniVersion: "1.1.0", ipam: routed } }],
   ["ptp, address", { conf: { ...ptp, ipam: fixed } }],
   ["ptp, routes", { conf: { ...ptp, ipam: routed } }],
-  ["ptp, two families", { conf: { ...ptp, ipam: both } }],
+  ["ptp, two families", { conf: { ...ptp, ipam: both }, allow: [gatewayAtOnce] }],
   ["ptp, MTU and dns", { conf: { ...ptp, mtu: 1400, ipam: fixed, dns: { nameservers: ["192.0.2.53"] } } }],
   ["ptp, masquerading", { conf: { ...ptp, ipMasq: true, ipam: routed }, allow: [ownNft] }],
   ["ptp, no address", { conf: { ...ptp, ipam: { type: "static", addresses: [] } }, commands: ["ADD"] }],
