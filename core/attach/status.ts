@@ -55,7 +55,7 @@ export function statusOfNetwork(
 function probeState(node: Node): void {
   try {
     using dir = Dir.open(node.store.path, { create: true });
-    const probe = `.probe-${process.pid}`;
+    const probe = `probe-${process.pid}`;
     dir.replace(probe, new Uint8Array([1]));
     dir.remove(probe);
   } catch (thrown) {
