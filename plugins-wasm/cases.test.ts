@@ -2,7 +2,7 @@
  * Every built-in plugin against its cases: a configuration and what the host says to each call on one side, the calls
  * and the result on the other. The real host and kernel come in test/netns.
  */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JsonObject } from "../core/base/json.ts";
@@ -11,6 +11,8 @@ import { admit } from "../core/host/admit.ts";
 import { canonical } from "../core/host/conf.ts";
 import { parseManifest } from "../core/policy/manifest.ts";
 import { compileGuest, runGuest } from "./testing.ts";
+
+setDefaultTimeout(60_000); // a guest may have to be compiled first
 
 interface Case {
   readonly name: string;

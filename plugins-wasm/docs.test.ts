@@ -1,5 +1,5 @@
 /** What the documentation says of plugins, held against the plugins. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseJson } from "../core/base/json.ts";
@@ -8,6 +8,8 @@ import { canonical } from "../core/host/conf.ts";
 import { parseManifest } from "../core/policy/manifest.ts";
 import { describe as describeSchema } from "../core/policy/schema.ts";
 import { compileGuest, runGuest } from "./testing.ts";
+
+setDefaultTimeout(60_000); // a guest may have to be compiled first
 
 const root = join(import.meta.dir, "..");
 const page = (name: string): string => readFileSync(join(root, "docs", name), "utf8");

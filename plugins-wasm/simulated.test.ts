@@ -1,9 +1,11 @@
 /** The bridge's VLANs against the simulated kernel, which has VLAN filtering whatever this machine's has. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import type { JsonObject } from "../core/base/json.ts";
 import type { IpamAnswer } from "../core/host/context.ts";
 import { SimulatedNode } from "../core/kernel/simulated.ts";
 import { PluginPod } from "../test/support/plugin.ts";
+
+setDefaultTimeout(60_000); // a guest may have to be compiled first
 
 const ipam = (last: number): IpamAnswer => ({
   ips: [{ address: `10.9.0.${last}/24`, gateway: "10.9.0.1" }],
