@@ -191,7 +191,7 @@ export class GuestContext {
   whose(where: Place, link: Link): { readonly target: Target; readonly undo?: number } {
     const own = ownLinks(this.setup.journal?.entries ?? []).find((o) => isMade(o, where, link));
     const undo = own === undefined ? {} : { undo: own.id };
-    if (where === "pod" && link.name === this.setup.attachment.ifname) {
+    if (where === "pod" && link.name === (this.setup.manifest.podLink ?? this.setup.attachment.ifname)) {
       return { target: { whose: "own", role: "pod-link" }, ...undo };
     }
     if (own !== undefined) return { target: { whose: "own", role: "own" }, ...undo };

@@ -19,7 +19,7 @@ import { checkClosed, type Keys, type Schema, SchemaError } from "./schema.ts";
 /**
  * Whose a link is, seen from one attachment.
  *
- * - `pod-link`: the link named CNI_IFNAME in the pod's namespace, whoever made it.
+ * - `pod-link`: the link named CNI_IFNAME in the pod's namespace, whoever made it; or the one of the manifest's `podLink`.
  * - `own`: made by this attachment, other than that: the node's end of a veth.
  * - `parent`: the link that the configuration names, such as `master`. Never changed, only built upon.
  * - `bridge`: a link of the network on this node, made if absent and shared by the network's attachments.
@@ -66,6 +66,8 @@ export interface Manifest {
   /** Call → the roles whose links it may be used on; an empty list for a call that has no link as its target. */
   readonly calls: ReadonlyMap<string, readonly Role[]>;
   readonly links: ReadonlyMap<"parent" | "bridge" | "device", NamedLink>;
+  /** The interface of the pod that the plugin is about, whatever CNI_IFNAME says, such as "lo". */
+  readonly podLink?: string;
   /** `pod:` or `host:`, then a key with `<link>` in place of an interface name. */
   readonly sysctls: readonly string[];
   /** Whether links with `"scope":"network"` stay when the network's last attachment goes. */
@@ -100,6 +102,7 @@ export const manifestSchema = {
     doc: "Each call that the module imports, with the roles it is used on",
   },
   links: { type: "object", keys: { parent: namedLink, bridge: namedLink, device: namedLink } },
+  podLink: { type: "string", format: "ifname", doc: "The pod's interface that it is about, whatever CNI_IFNAME says" },
   sysctls: { type: "array", items: { type: "string", maxLength: 128 }, maxItems: 64 },
   keepNetworkObjects: { type: "boolean", default: true },
   limits: {
@@ -192,6 +195,7 @@ export function parseManifest(doc: Json): Manifest {
       undo: m.undo,
       calls: new Map(Object.entries(m.calls)),
       links,
+      ...(m.podLink && { podLink: m.podLink }),
       sysctls: m.sysctls ?? [],
       keepNetworkObjects: m.keepNetworkObjects,
       limits: m.limits ?? limitDefault,
@@ -229,6 +233,7 @@ export function carriedManifest(text: string): Manifest {
     undo: doc.undo ?? "journal",
     calls: new Map(Object.entries(doc.calls)),
     links,
+    ...(doc.podLink && { podLink: doc.podLink }),
     sysctls: doc.sysctls ?? [],
     keepNetworkObjects: doc.keepNetworkObjects ?? true,
     limits: { ...limitDefault, ...doc.limits },
