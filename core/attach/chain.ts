@@ -8,6 +8,7 @@ import { emptyResult, type NetworkList, type Result } from "../cni/types.ts";
 import { chooseVersion, NEWEST } from "../cni/version.ts";
 import { stopped } from "../delegate/binary.ts";
 import type { Delegate, Target } from "../delegate/delegate.ts";
+import { ipamBinary } from "../delegate/ipam.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { intendDelegate, recordId } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
@@ -31,7 +32,8 @@ export interface Chain {
 }
 
 /**
- * Finds the plugins of a list and the version that it runs in.
+ * Finds the plugins of a list, with the CNI binaries that give built-ins their addresses, and the version that all of
+ * them run in.
  *
  * @throws {CniError} 7 for a plugin that is not there, 1 for plugins without a version in common.
  */
@@ -41,10 +43,14 @@ export function openChain(
 ): Chain {
   const { list, target } = request;
   const delegates = list.plugins.map((plugin) => resolveDelegate(typeOf(plugin), target.path, context));
+  const ipams = list.plugins.flatMap((plugin, i) => {
+    const isBinarys = delegates[i]?.how === "binary"; // which finds its IPAM itself
+    return isBinarys ? [] : (ipamBinary(plugin, target.path, context) ?? []);
+  });
   const version = chooseVersion(
     list.name,
     list.cniVersion,
-    delegates.map((d) => ({ type: d.type, supported: d.versions() })),
+    [...delegates, ...ipams].map((d) => ({ type: d.type, supported: d.versions() })),
   );
   return { request, delegates, version };
 }

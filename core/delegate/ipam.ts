@@ -2,12 +2,13 @@
 import { CniError, Code } from "../base/error.ts";
 import { isObject, member } from "../base/json.ts";
 import { ipamTypeOf } from "../cni/list.ts";
+import type { NetConf } from "../cni/types.ts";
 import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
 import { ipams } from "../ipam/ipams.ts";
 import type { Operation } from "../policy/decide.ts";
 import { refuseBinary } from "../policy/policy.ts";
 import { binaryDelegate } from "./binary.ts";
-import type { DelegateCall } from "./delegate.ts";
+import type { Delegate, DelegateCall } from "./delegate.ts";
 import type { AttachmentContext } from "./node.ts";
 import { intendDelegate } from "./record.ts";
 
@@ -26,9 +27,7 @@ export function runIpam(
   call: Pick<DelegateCall, "conf" | "target" | "plugin">,
   context: AttachmentContext,
 ): IpamResult | undefined {
-  const type = ipamTypeOf(call.conf);
-  if (type === undefined) return undefined;
-  const own = ipams.get(type);
+  const own = ipams.get(ipamTypeOf(call.conf) ?? "");
   if (own !== undefined) {
     const request = ownRequest(command, call, context);
     const { leases } = context.node.store;
@@ -49,9 +48,26 @@ export function runIpam(
         return undefined;
     }
   }
+  const binary = ipamBinary(call.conf, call.target.path, context);
+  return binary && runBinaryIpam(binary, command, call, context);
+}
+
+/**
+ * The CNI binary that gives a built-in its addresses.
+ *
+ * @returns `undefined` where one of ours does, or none is asked for.
+ * @throws {CniError} 7 when it is not there, 101 when the policy does not let this network run it.
+ */
+export function ipamBinary(
+  conf: NetConf,
+  path: readonly string[],
+  context: Pick<AttachmentContext, "node" | "author">,
+): Delegate | undefined {
+  const type = ipamTypeOf(conf);
+  if (type === undefined || ipams.has(type)) return undefined;
   const refusal = refuseBinary(context.node.policy, context.author, type);
   if (refusal !== undefined) throw refusal;
-  return runBinaryIpam(command, type, call, context);
+  return binaryDelegate(type, path, context.node);
 }
 
 function ownRequest(
@@ -75,14 +91,14 @@ function ownRequest(
 }
 
 function runBinaryIpam(
+  delegate: Delegate,
   command: Operation,
-  type: string,
   call: Pick<DelegateCall, "conf" | "target" | "plugin">,
   context: AttachmentContext,
 ): IpamResult | undefined {
   const { conf, target } = call;
   const plugin = ipamNumber(call.plugin);
-  const delegate = binaryDelegate(type, target.path, context.node);
+  const { type } = delegate;
   if (command === "ADD" && context.journal !== undefined) {
     intendDelegate({ plugin, type, how: "ipam", conf }, target, { node: context.node, journal: context.journal });
   }
