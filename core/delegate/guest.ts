@@ -15,9 +15,6 @@ import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
 import type { AttachmentContext, BuiltIn } from "./node.ts";
 
-/** Pool of the numbers and names that plugins reserve on the node, apart from addresses. */
-const RESERVED = "patchbay-reserved";
-
 export function guestDelegate(plugin: BuiltIn): Delegate {
   const { manifest } = plugin;
   return {
@@ -51,11 +48,11 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
     },
     leases: {
       acquire(pool, key) {
-        using reserved = node.store.leases.open(`${RESERVED}-${pool}`, { create: true });
+        using reserved = node.store.leases.open(pool, { create: true });
         return reserved?.acquire(key, owner(context)) ?? false;
       },
       release(pool, key) {
-        return node.store.leases.release(`${RESERVED}-${pool}`, key, owner(context)) === "released";
+        return node.store.leases.release(pool, key, owner(context)) === "released";
       },
     },
     runIpam: (operation) => runIpam(operation, call, context),

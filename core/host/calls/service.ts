@@ -68,8 +68,8 @@ export const ipamGc = ipamCall("ipam_gc", "GC", "Lets the network's IPAM free wh
 const pool = { type: "string", format: "key", required: true, doc: "Of this plugin; no other can reach it" } as const;
 const leaseKey = { type: "string", format: "key", required: true } as const;
 
-/** Plugins cannot reach one another's pools, nor those of addresses. */
-const poolOf = (guest: GuestContext, name: string): string => `plugin.${guest.setup.manifest.name}.${name}`;
+/** Plugins cannot reach one another's pools, nor those of addresses: no network's name has an "@". */
+const poolOf = (guest: GuestContext, name: string): string => `plugin@${guest.setup.manifest.name}.${name}`;
 
 export const leaseAcquire = hostCall({
   name: "lease_acquire",
