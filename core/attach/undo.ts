@@ -114,7 +114,7 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
   for (const pending of journal.pending()) {
     const { step, id } = pending;
     if (step.do === "link") continue;
-    if (step.do === "lease" || step.do === "network-object" || (step.do === "delegate" && isIpamNumber(step.plugin))) {
+    if (isLate(step)) {
       part.late.push(pending);
       continue;
     }
@@ -126,10 +126,18 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
   }
 }
 
+/** Addresses are free only when nothing has them. */
+function isLate(step: UndoStep): boolean {
+  if (step.do === "delegate") return isIpamNumber(step.plugin);
+  return step.do === "lease" || step.do === "pool" || step.do === "network-object";
+}
+
 function undoLate(journal: Journal, { id, step }: PendingUndo, context: UndoContext): void {
   const { store } = context.node;
   const { container, ifname } = journal.header;
   if (step.do === "lease") releaseLease(step, { container, ifname }, context.node);
+  else if (step.do === "pool")
+    store.leases.open(step.pool, { create: false })?.[Symbol.dispose](); // goes when empty
   else if (step.do === "network-object") store.networks.leave(step.kind, step.name, { container, key: journal.key });
   else if (step.do === "delegate") {
     deleteDelegate(journal, step.plugin, context);

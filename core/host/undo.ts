@@ -63,7 +63,8 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
     tolerant(() => removeNft(places.host, step));
     return true;
   }
-  if (step.do === "lease" || step.do === "network-object" || step.do === "delegate" || step.do === "link") return false;
+  if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;
+  if (step.do === "network-object" || step.do === "delegate") return false;
   const kernel = step.in === "pod" ? places.pod : places.host;
   if (kernel === undefined) return true;
   tolerant(() => {

@@ -304,6 +304,22 @@ describe("host-local refuses", () => {
     ]);
   });
 
+  test("no pool before the journal knows of it", () => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    const refuses: UndoLog = {
+      entries: [],
+      intend: (step) => {
+        throw new Error(JSON.stringify(step));
+      },
+      undone: () => {},
+    };
+    expect(() => add(store, SUBNET, {}, refuses)).toThrow('{"do":"pool","pool":"net"}');
+    expect(existsSync(`${scratch.path}/${LEASES}/net`)).toBe(false);
+    add(store, SUBNET);
+    expect(() => add(store, SUBNET, { containerId: "c2" }, refuses)).toThrow('"do":"lease"');
+  });
+
   test("nothing of a failed ADD: its retry takes one address a set", () => {
     using scratch = new Scratch();
     const store = scratch.store();

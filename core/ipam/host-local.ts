@@ -89,11 +89,23 @@ export function poolName(network: string, ipam: JsonObject): string {
   return `${network.slice(0, 200)}@${derive(16, network, usual ? "" : dataDir)}`;
 }
 
-function open(request: IpamRequest, leases: LeaseBackend, create: boolean): LeasePool | undefined {
-  const name = leases.usesPaths
-    ? request.network
-    : poolName(request.network, ipamObject(ipamDocument(request), request));
-  return leases.open(name, { create });
+function poolOf(request: IpamRequest, leases: LeaseBackend): string {
+  if (leases.usesPaths) return request.network;
+  return poolName(request.network, ipamObject(ipamDocument(request), request));
+}
+
+const open = (request: IpamRequest, leases: LeaseBackend): LeasePool | undefined =>
+  leases.open(poolOf(request, leases), { create: false });
+
+/** The pool, made if it is absent: an effect, which the journal has to know before. */
+function openForAdd(request: IpamRequest, leases: LeaseBackend, journal: UndoLog | undefined): LeasePool {
+  const name = poolOf(request, leases);
+  const there = leases.open(name, { create: false });
+  if (there !== undefined) return there;
+  journal?.intend({ do: "pool", pool: name });
+  const made = leases.open(name, { create: true });
+  if (made === undefined) throw new TypeError(`Cannot open the pool "${name}"`);
+  return made;
 }
 
 const ownerOf = (request: IpamRequest): LeaseOwner => ({
@@ -107,8 +119,7 @@ export const hostLocal: Ipam = { type: "host-local", add, del, check, gc, status
 function add(request: IpamRequest, journal: UndoLog | undefined, leases: LeaseBackend): IpamResult {
   const conf = parseConf(request);
   const dns: Dns = conf.resolvConf === undefined ? {} : readDns(request, conf.resolvConf);
-  using pool = open(request, leases, true);
-  if (pool === undefined) throw new TypeError(`Cannot open the pool of "${request.network}"`);
+  using pool = openForAdd(request, leases, journal);
   const taking = new Taking(request, pool, journal);
   try {
     const wanted = [...conf.requested];
@@ -268,7 +279,7 @@ function leasesOf(pool: LeasePool, owner: Pick<LeaseOwner, "container" | "ifname
 }
 
 function del(request: IpamRequest, leases: LeaseBackend): void {
-  using pool = open(request, leases, false);
+  using pool = open(request, leases);
   if (pool === undefined) return;
   const owner = ownerOf(request);
   let first: unknown;
@@ -288,7 +299,7 @@ function del(request: IpamRequest, leases: LeaseBackend): void {
 function check(request: IpamRequest, leases: LeaseBackend): void {
   const conf = parseConf(request);
   const owner = ownerOf(request);
-  using pool = open(request, leases, false);
+  using pool = open(request, leases);
   const has = (address: string): boolean => {
     const found = pool?.owner(address)?.owner;
     return found !== undefined && sameOwner(found, owner);
@@ -315,7 +326,7 @@ function check(request: IpamRequest, leases: LeaseBackend): void {
 
 function gc(request: IpamRequest, leases: LeaseBackend): void {
   const question = request.gc;
-  using pool = question && open(request, leases, false);
+  using pool = question && open(request, leases);
   if (question === undefined || pool === undefined) return;
   let first: unknown;
   for (const { address, owner } of pool.list()) {

@@ -111,8 +111,8 @@ export class Durable {
   remove(id: RecordId): boolean {
     try {
       using dir = this.#open();
-      dir?.remove(resultName(id));
-      return dir?.remove(recordName(id)) ?? false;
+      dir?.removeReplaced(resultName(id));
+      return dir?.removeReplaced(recordName(id)) ?? false;
     } catch (cause) {
       throw this.#failure("remove", id, cause);
     }

@@ -60,6 +60,8 @@ export type UndoStep =
       readonly chain: string;
       readonly elements: readonly { readonly map: string; readonly key: string }[];
     }
+  /** A pool's directory, made for a lease whose address is not known yet. */
+  | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "lease"; readonly pool: string; readonly address: string }
   | { readonly do: "network-object"; readonly kind: string; readonly name: string }
   | { readonly do: "delegate"; readonly plugin: number };

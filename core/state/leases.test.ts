@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { formatLease, type LeaseOwner, type LeasePool, parseLease, parseReferenceLease } from "./leases.ts";
 import { Scratch } from "./support.ts";
 
@@ -121,8 +121,10 @@ describe("LeasePool", () => {
       p.setLast(0, "10.1.0.2");
     }
     expect(scratch.files()).toEqual(["run/0123abcd-4/hints/net", "run/0123abcd-4/leases/net/10.1.0.2"]);
+    writeFileSync(`${scratch.path}/run/0123abcd-4/hints/.net.new`, ""); // a killed writer's
     using store = scratch.store();
     store.leases.release("net", "10.1.0.2", a);
+    expect(readdirSync(`${scratch.path}/run/0123abcd-4/hints`)).toEqual([]);
     expect(scratch.files()).toEqual([]);
   });
 

@@ -371,7 +371,7 @@ export function sameOwner(
 
 function forgetHint(hints: Dir | undefined, pool: string): void {
   try {
-    hints?.remove(pool);
+    hints?.removeReplaced(pool);
   } catch {
     // It stays: a hint of no consequence.
   }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { DurableRecord } from "./durable.ts";
 import { Scratch } from "./support.ts";
 
@@ -35,6 +35,15 @@ describe("Durable", () => {
     expect(later.remove(record)).toBe(false);
     expect(later.remove({ ...record, container: "c1.x", plugin: 1 })).toBe(true);
     expect(scratch.files()).toEqual([]);
+  });
+
+  test("removes what a killed writer left of a record and of its result", () => {
+    using scratch = new Scratch();
+    const { durable } = scratch.store();
+    durable.put(record);
+    for (const kind of ["record", "result"]) writeFileSync(`${scratch.path}/lib/records/.c1@${key}-0.${kind}.new`, "");
+    expect(durable.remove(record)).toBe(true);
+    expect(readdirSync(`${scratch.path}/lib/records`)).toEqual([]);
   });
 
   test("a record cut at any byte is quarantined, a result cut short is left out", () => {

@@ -99,6 +99,18 @@ describe("Dir", () => {
     expect(readdirSync(root)).toEqual(["x"]);
   });
 
+  test("removeReplaced() removes what replace() wrote, and what a killed writer left", () => {
+    using dir = Dir.open(root);
+    expect(dir.removeReplaced("x")).toBe(false);
+    dir.replace("x", bytes("one"));
+    writeFileSync(`${root}/.x.new`, "");
+    expect(dir.removeReplaced("x")).toBe(true);
+    expect(readdirSync(root)).toEqual([]);
+    writeFileSync(`${root}/.x.new`, "");
+    expect(dir.removeReplaced("x")).toBe(false);
+    expect(readdirSync(root)).toEqual([]);
+  });
+
   test("read() answers undefined for nothing, and refuses links, directories, fifos and too much", () => {
     using dir = Dir.open(root);
     symlinkSync("/etc/passwd", `${root}/link`);

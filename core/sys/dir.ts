@@ -205,6 +205,12 @@ export class Dir implements Disposable {
     return true;
   }
 
+  /** Removes a file that `replace()` writes, and what a killed writer left beside it. As `remove()`. */
+  removeReplaced(name: string): boolean {
+    libc().unlinkat(this.#fd.raw, cstring(`.${component(name)}.new`), 0);
+    return this.remove(name);
+  }
+
   /** Removes a directory. @returns false if it is absent or not empty. @throws {SysError} */
   removeDir(name: string): boolean {
     const path = this.#path(component(name));
