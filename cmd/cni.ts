@@ -13,6 +13,7 @@ import { CniError } from "../core/base/error.ts";
 import { isObject, type Json, type JsonObject, member } from "../core/base/json.ts";
 import { type Invocation, parseEnvironment } from "../core/cni/env.ts";
 import { parseNetworkList, typeOf } from "../core/cni/list.ts";
+import { knownVersion, NEWEST } from "../core/cni/version.ts";
 import { ipams } from "../core/ipam/ipams.ts";
 import { nameOfConf, parseMetaConf } from "../core/plan/conf.ts";
 import { deadlineIn } from "../core/sys/clock.ts";
@@ -33,16 +34,38 @@ const META = "patchbay";
 /** For a whole operation of a built-in that is called by its own name, which has no key for it. */
 const SINGLE_TIMEOUT_MS = 100_000;
 
-/**
- * @returns The one JSON document for stdout; `undefined` for none.
- * @throws {CniError}
- */
-export function runCni(process: Process): JsonObject | undefined {
-  const invocation = parseEnvironment(process.environment);
-  const doc = parseConf(process.readInput(), invocation.command);
+/** What the process is to print and to end with. */
+export interface Answer {
+  readonly exit: 0 | 1;
+  /** The one JSON document for stdout; absent for none. */
+  readonly document?: JsonObject;
+}
+
+/** Runs the call; whatever goes wrong is in the answer, in the version of the configuration. */
+export function runCni(process: Process): Answer {
+  let version: string = NEWEST;
+  try {
+    const invocation = parseEnvironment(process.environment);
+    const doc = parseConf(process.readInput(), invocation.command);
+    version = versionOf(doc);
+    const document = run(process, invocation, doc);
+    return { exit: 0, ...(document && { document }) };
+  } catch (thrown) {
+    return { exit: 1, document: { cniVersion: version, ...CniError.from(thrown).toJSON() } };
+  }
+}
+
+/** The newest where the configuration's own cannot be told. */
+function versionOf(doc: Json): string {
+  const value = isObject(doc) ? member(doc, "cniVersion") : undefined;
+  return (typeof value === "string" && knownVersion(value)) || NEWEST;
+}
+
+function run(process: Process, invocation: Invocation, doc: Json): JsonObject | undefined {
   const type = whoAmI(process.startedAs, doc);
-  using node = new Node({ environment: process.environment, library: embedded, plugins: embedded.plugins });
   if (ipams.has(type)) return runIpamPlugin(type, invocation, doc);
+  // Never disposed of: the process ends right after, and what it holds goes with it sooner than by our hands.
+  const node = new Node({ environment: process.environment, library: embedded, plugins: embedded.plugins });
   const operation = new Operation(invocation.command, node);
   node.log = logTo({
     operation: operation.id,
@@ -97,7 +120,7 @@ function runMeta(invocation: Invocation, doc: Json, operation: Operation): JsonO
     case "ADD":
       return addPod(invocation, conf, operation);
     case "CHECK":
-      checkCall(invocation, { type: META, network: conf.name }, operation);
+      checkCall(invocation, { type: META, network: conf.name, version: conf.cniVersion }, operation);
       return undefined;
     case "STATUS":
       statusOfPods(invocation.path, conf, operation);
@@ -135,7 +158,7 @@ function runSingle(invocation: Invocation, type: string, doc: Json, operation: O
       deleteCall(invocation, { type, network: nameOfConf(doc) }, operation);
       return undefined;
     case "CHECK":
-      checkCall(invocation, { type, network: nameOfConf(doc) }, operation);
+      checkCall(invocation, { type, network: nameOfConf(doc), version: parseNetworkList(doc).cniVersion }, operation);
       return undefined;
     case "STATUS":
       statusOfNetwork(parseNetworkList(doc), invocation.path, { node: true }, operation);

@@ -13,10 +13,11 @@ function answer(document: unknown, exit: number): never {
   process.exit(exit);
 }
 
-async function fail(thrown: unknown): Promise<never> {
+/** An operation that failed has said why in its log; one that went well has nothing to say, and does not load it. */
+async function answerFailure(document: unknown): Promise<never> {
   const { flushLog } = await import("./log.ts");
   await flushLog().catch(() => {}); // what cannot be logged must not keep the error from the runtime
-  answer({ cniVersion: NEWEST, ...CniError.from(thrown).toJSON() }, 1);
+  answer(document, 1);
 }
 
 function main(): void {
@@ -33,7 +34,8 @@ function main(): void {
           readInput: () => readBounded(0, MAX_STDIN_BYTES, "the network configuration on stdin"),
         }),
       )
-      .then((document) => answer(document, 0), fail);
+      .then(({ exit, document }) => (exit === 0 ? answer(document, 0) : answerFailure(document)))
+      .catch((thrown) => answer({ cniVersion: NEWEST, ...CniError.from(thrown).toJSON() }, 1));
   } else {
     import("./cli.ts")
       .then(({ runCommand }) => runCommand(process.argv.slice(2)))

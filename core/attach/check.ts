@@ -14,15 +14,22 @@ import type { PodNetns } from "./node.ts";
 import type { Operation } from "./operation.ts";
 import { withPrevious } from "./undo.ts";
 
-/** The command came with this version: an older configuration is not checked. */
+/** The command came with this version. */
 const CHECK_SINCE = "0.4.0";
 
 /** @throws {CniError} 3 when nothing is known of the attachment; the first delegate's own error. */
 export function checkCall(
   invocation: AddInvocation,
-  caller: Pick<Caller, "type" | "network">,
+  caller: Pick<Caller, "type" | "network"> & { readonly version: string },
   operation: Operation,
 ): void {
+  if (!isAtLeast(caller.version, CHECK_SINCE)) {
+    throw new CniError(
+      Code.IncompatibleVersion,
+      `Cannot check network "${caller.network}": CNI version ${caller.version} does not allow CHECK`,
+      { remedy: `Set cniVersion of the configuration to ${CHECK_SINCE} or later` },
+    );
+  }
   using container = operation.lock(invocation.containerId, false);
   const journals = container?.attachments().filter((journal) => isOf(journal, caller, invocation.ifname)) ?? [];
   if (journals.length === 0) {
@@ -59,7 +66,7 @@ function checkAttachment(journal: Journal, invocation: AddInvocation, netns: Pod
   for (const entry of journal.entries) {
     if (entry.is !== "delegate" || isIpamNumber(entry.plugin)) continue;
     const version = typeof entry.config.cniVersion === "string" ? entry.config.cniVersion : "";
-    if (!isAtLeast(version, CHECK_SINCE)) continue;
+    if (!isAtLeast(version, CHECK_SINCE)) continue; // a network of an older version stands behind ours
     requireTime(operation, `CHECK of plugin "${entry.type}"`);
     const context = {
       node: operation.node,

@@ -2,14 +2,13 @@
 import { readFileSync } from "node:fs";
 import type { NetnsPath } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
-import { parseJson } from "../base/json.ts";
 import type { VersionCache } from "../delegate/binary.ts";
 import type { BuiltIn, DelegateNode } from "../delegate/node.ts";
 import { Engine, type Module } from "../engine/engine.ts";
 import { type EmbeddedLibrary, findLibrary } from "../engine/library.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { openKernel } from "../kernel/real.ts";
-import { parseManifest } from "../policy/manifest.ts";
+import { carriedManifest } from "../policy/manifest.ts";
 import { openPolicy, type Policy } from "../policy/policy.ts";
 import { Store } from "../state/store.ts";
 import { bootId, deadlineIn } from "../sys/clock.ts";
@@ -136,7 +135,7 @@ export class Node implements DelegateNode, Disposable {
     const carried = Object.hasOwn(this.#options.plugins, type) ? this.#options.plugins[type] : undefined;
     if (carried === undefined) return undefined;
     const plugin: BuiltIn = {
-      manifest: parseManifest(parseJson(carried.manifestText)),
+      manifest: carriedManifest(carried.manifestText),
       sha256: carried.sha256,
       artifact: () => readFileSync(carried.artifactPath),
     };

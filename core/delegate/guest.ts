@@ -3,13 +3,13 @@ import { isObject } from "../base/json.ts";
 import { normaliseCapabilities } from "../cni/capability.ts";
 import { formatCniArgs } from "../cni/env.ts";
 import { canonicalRequest } from "../cni/request.ts";
-import { parseResult } from "../cni/result.ts";
+import { formatResult, parseResult } from "../cni/result.ts";
 import type { NetConf, Result } from "../cni/types.ts";
-import { SUPPORTED } from "../cni/version.ts";
+import { NEWEST, SUPPORTED } from "../cni/version.ts";
 import { canonical } from "../host/conf.ts";
 import { GuestContext } from "../host/context.ts";
 import { runGuest } from "../host/run.ts";
-import { effectiveGrants } from "../policy/decide.ts";
+import { grantsOf } from "../policy/decide.ts";
 import { refuseHostLink } from "../policy/policy.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
@@ -29,11 +29,11 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
   const { manifest } = plugin;
   const { node, identity, journal, pod } = context;
   const { target, command } = call;
-  const conf = canonical(manifest, withOurSpelling(canonicalRequest(call.conf)));
+  const conf = canonical(manifest, asGuestsRead(canonicalRequest(call.conf)));
   const guest = new GuestContext({
     operation: command,
     manifest,
-    grants: effectiveGrants(manifest, node.policy.plugins[manifest.name]),
+    grants: grantsOf(node.policy, manifest, { builtIn: true }),
     attachment: { container: identity?.container ?? "", network: context.network, ifname: identity?.ifname ?? "" },
     plugin: call.plugin,
     conf,
@@ -58,7 +58,9 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
     runIpam: (operation) => runIpam(operation, call, context),
     log: (level, message) => node.log(level, `${manifest.name}: ${message}`),
   });
+  const { stop } = node;
   const outcome = runGuest({
+    ...(stop && { stopRequested: () => stop.requested }),
     engine: node.engine(),
     module: node.module(plugin),
     guest,
@@ -79,10 +81,18 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
   return parseResult(outcome.result, version, `the result of plugin "${manifest.name}"`);
 }
 
-/** Runtimes spell the values of capabilities in several ways; a guest reads one. */
-function withOurSpelling(conf: NetConf): NetConf {
-  const values = conf.runtimeConfig;
-  return isObject(values) ? { ...conf, runtimeConfig: normaliseCapabilities(values) } : conf;
+/**
+ * What differs between versions and runtimes is gone before a guest reads it: the previous result is in the newest
+ * form, and the values of capabilities have one spelling.
+ */
+function asGuestsRead(conf: NetConf): NetConf {
+  const { runtimeConfig, prevResult, cniVersion } = conf;
+  const version = typeof cniVersion === "string" ? cniVersion : "";
+  return {
+    ...conf,
+    ...(isObject(runtimeConfig) && { runtimeConfig: normaliseCapabilities(runtimeConfig) }),
+    ...(isObject(prevResult) && { prevResult: formatResult(parseResult(prevResult, version, "prevResult"), NEWEST) }),
+  };
 }
 
 /** Whose the reservations and leases of this attachment are. */
