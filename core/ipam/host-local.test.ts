@@ -156,7 +156,7 @@ describe("host-local gives", () => {
     });
     for (const id of ["a", "c", "d", "e", "f"]) free(id);
     expect(scratch.files()).toEqual([]);
-    expect(take("h")).toBe("10.1.0.2/29");
+    expect(take("h")).toBe("10.1.0.4/29");
   });
 
   test("through all ranges of a set, also when hundreds are taken", () => {

@@ -110,6 +110,7 @@ describe("static", () => {
   const first = { address: "10.1.0.5/24", gateway: "10.1.0.1" };
   const checks: [string, Partial<IpamRequest>, string | undefined][] = [
     ["what is there", prev(first, { address: "fd00:0::5/64" }), undefined],
+    ["a gateway that the plugin found", prev(first, { address: "fd00::5/64", gateway: "fd00::1" }), undefined],
     ["a lost address", prev(first), '"prevResult" lacks fd00::5/64'],
     ["another gateway", prev({ ...first, gateway: "10.1.0.2" }), "lacks 10.1.0.5/24 with gateway 10.1.0.1"],
     ["nothing to compare with", { command: "CHECK" }, 'there is no "prevResult"'],

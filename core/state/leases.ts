@@ -119,10 +119,7 @@ export class Leases implements LeaseBackend, Disposable {
       for (;;) {
         const root = this.#openRoot(o.create);
         const dir = root && openSub(root, name, o.create, deadlineMs);
-        if (root === undefined || dir === undefined) {
-          if (root !== undefined) forgetHint(this.#openHints(false), name); // a kill may have kept it
-          return undefined;
-        }
+        if (root === undefined || dir === undefined) return undefined;
         let kept = false;
         try {
           const lock = dir.lock({ deadlineMs });
@@ -205,7 +202,7 @@ export class Leases implements LeaseBackend, Disposable {
   }
 
   #openHints(create: boolean): Dir | undefined {
-    this.#hints ??= openPath(`${this.#path}/hints`, create);
+    this.#hints ??= openPath(`${this.#path}/cache/hints`, create);
     return this.#hints;
   }
 
@@ -348,12 +345,15 @@ class OwnPool implements LeasePool {
     return this.#hints;
   }
 
-  /** Gives the lock back. With the pool's last lease its directory and its hint go too: nothing is left of it. */
+  /**
+   * Gives the lock back. With the pool's last lease its directory goes too. Its hint stays, so that the next pod does not
+   * get the address that its neighbours still know the last one by.
+   */
   [Symbol.dispose](): void {
     if (!this.#open) return;
     this.#open = false;
     try {
-      if (this.#root.removeDir(this.name)) forgetHint(this.#openHints(false), this.name);
+      this.#root.removeDir(this.name);
     } finally {
       this.#lock[Symbol.dispose]();
       this.#reference?.[Symbol.dispose]();
@@ -367,14 +367,6 @@ export function sameOwner(
   b: Pick<LeaseOwner, "container" | "ifname">,
 ): boolean {
   return a.container === b.container && a.ifname === b.ifname;
-}
-
-function forgetHint(hints: Dir | undefined, pool: string): void {
-  try {
-    hints?.removeReplaced(pool);
-  } catch {
-    // It stays: a hint of no consequence.
-  }
 }
 
 /** @returns undefined when it is absent and not to be made */

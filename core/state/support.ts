@@ -33,7 +33,7 @@ export class Scratch implements Disposable {
     return store;
   }
 
-  /** Every file and link below `under`, sorted. */
+  /** Every file and link below `under`, sorted; without the cache, which no attachment owns. */
   files(under = ""): string[] {
     const base = join(this.path, under);
     try {
@@ -41,6 +41,7 @@ export class Scratch implements Disposable {
       return all
         .filter((entry) => !entry.isDirectory())
         .map((entry) => join(entry.parentPath, entry.name).slice(base.length + 1))
+        .filter((name) => !/(^|\/)cache\//.test(name))
         .sort();
     } catch {
       return [];

@@ -187,8 +187,10 @@ requires(...root)("state", () => {
         expect(state?.damaged ?? []).toEqual([]);
         for (const journal of state?.attachments() ?? []) {
           for (const { step } of journal.pending()) {
-            if (step.do !== "lease") throw new Error(`unexpected step ${step.do}`);
-            store.leases.release(step.pool, step.address, { container: "c1", ifname: "eth0" });
+            if (step.do === "pool") store.leases.open(step.pool, { create: false })?.[Symbol.dispose]();
+            else if (step.do === "lease")
+              store.leases.release(step.pool, step.address, { container: "c1", ifname: "eth0" });
+            else throw new Error(`unexpected step ${step.do}`);
           }
           journal.remove();
         }
