@@ -397,7 +397,10 @@ describe("checkHonest()", () => {
   const guest = sim.guest({
     conf: {
       bridge: "br9",
-      prevResult: { interfaces: [{ name: "old0" }], ips: [{ address: "10.7.0.1/24" }] },
+      prevResult: {
+        interfaces: [{ name: "old0" }, { name: "tap0", sandbox: "vm" }],
+        ips: [{ address: "10.7.0.1/24" }],
+      },
     },
   });
   const veth = guest.must("link_create", { kind: "veth", peer: { in: "host" } });
@@ -413,6 +416,7 @@ describe("checkHonest()", () => {
       },
     ],
     ["what the plugin before said", { interfaces: [{ name: "old0" }], ips: [{ address: "10.7.0.1/24" }] }],
+    ["what it said of a virtual machine", { interfaces: [{ name: "tap0", sandbox: "vm" }] }],
     ["nothing", {}],
   ] as [string, JsonObject][])("accepts %s", (_, result) => {
     expect(() => checkHonest(guest.context, result)).not.toThrow();

@@ -18,12 +18,13 @@ export function checkHonest(guest: GuestContext, result: JsonObject): void {
   for (const claim of list(result.interfaces)) {
     if (!isObject(claim) || typeof claim.name !== "string") throw lie("an interface without a name");
     const sandbox = typeof claim.sandbox === "string" ? claim.sandbox : "";
-    if (sandbox !== "" && sandbox !== setup.netnsPath) throw lie(`an interface in "${sandbox}", which is not the pod`);
-    const where = sandbox === "" ? "host" : "pod";
+    // What the plugins before said is handed on, in whichever sandbox they said it is.
     const known = list(before.interfaces).some(
       (i) => isObject(i) && i.name === claim.name && (typeof i.sandbox === "string" ? i.sandbox : "") === sandbox,
     );
     if (known) continue;
+    if (sandbox !== "" && sandbox !== setup.netnsPath) throw lie(`an interface in "${sandbox}", which is not the pod`);
+    const where = sandbox === "" ? "host" : "pod";
     const named = links.filter((l) => l.in === where && l.name === claim.name);
     const held = named.filter((l) => l.target.whose === "own" || l.target.whose === "granted");
     const [first] = held;
