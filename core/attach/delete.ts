@@ -1,5 +1,13 @@
 /** DEL: all that the call's ADD made goes, by the records alone, however often it is asked and whatever is already gone. */
-import { type ContainerId, type NetnsPath, type NetworkName, parseNetnsPath, parseNetworkName } from "../base/brand.ts";
+import {
+  type ContainerId,
+  type NetnsPath,
+  type NetworkName,
+  parseContainerId,
+  parseIfName,
+  parseNetnsPath,
+  parseNetworkName,
+} from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import { isObject } from "../base/json.ts";
 import { type AttachmentInvocation, parseCniArgs } from "../cni/env.ts";
@@ -7,6 +15,8 @@ import { parseResult } from "../cni/result.ts";
 import { NEWEST } from "../cni/version.ts";
 import { binaryDelegate } from "../delegate/binary.ts";
 import type { DelegateCall } from "../delegate/delegate.ts";
+import type { AttachmentContext } from "../delegate/node.ts";
+import { resolveDelegate } from "../delegate/resolve.ts";
 import type { FoundRecord } from "../state/durable.ts";
 import type { Journal } from "../state/journal.ts";
 import { isOf } from "./add.ts";
@@ -102,9 +112,16 @@ export function deleteOrphanRecords(
 }
 
 function deleteRecorded(record: FoundRecord, node: Node): void {
-  if (record.how === "guest") return; // its notes lay in memory that the reboot took
   const path = record.path.split(":").filter((directory) => directory !== "");
-  const context = { node, network: parseNetworkName(record.network), author: { node: true } as const };
+  const { plugin } = record;
+  const entries = Object.entries(record.notes).map(([key, value]) => ({ is: "note", plugin, key, value }) as const);
+  const context: AttachmentContext = {
+    node,
+    network: parseNetworkName(record.network),
+    author: { node: true },
+    identity: { container: parseContainerId(record.container), ifname: parseIfName(record.ifname) },
+    notes: { entries, append: () => {} }, // DEL sets none
+  };
   const result = isObject(record.result) ? parseResult(record.result, NEWEST) : undefined;
   const call: DelegateCall = {
     command: "DEL",
@@ -115,8 +132,10 @@ function deleteRecorded(record: FoundRecord, node: Node): void {
       args: parseCniArgs(record.args, true),
       path,
     },
-    plugin: record.plugin,
+    plugin,
     conf: withPrevious(record.config, record.how === "ipam" ? undefined : result),
   };
-  binaryDelegate(record.type, path, node).run(call, context);
+  const delegate =
+    record.how === "guest" ? resolveDelegate(record.type, path, context) : binaryDelegate(record.type, path, node);
+  delegate.run(call, context);
 }

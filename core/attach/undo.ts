@@ -138,12 +138,28 @@ function undoLate(journal: Journal, { id, step }: PendingUndo, context: UndoCont
   if (step.do === "lease") releaseLease(step, { container, ifname }, context.node);
   else if (step.do === "pool")
     store.leases.open(step.pool, { create: false })?.[Symbol.dispose](); // goes when empty
-  else if (step.do === "network-object") store.networks.leave(step.kind, step.name, { container, key: journal.key });
+  else if (step.do === "network-object") leaveObject(step, { container, key: journal.key }, context.node);
   else if (step.do === "delegate") {
     deleteDelegate(journal, step.plugin, context);
     store.durable.remove(recordId(journal, step.plugin));
   }
   journal.undone(id);
+}
+
+/** Without its last attachment an object stays, unless the plugin that made it said otherwise. */
+function leaveObject(
+  { kind, name }: Extract<UndoStep, { do: "network-object" }>,
+  ref: { container: string; key: string },
+  node: DelegateNode,
+): void {
+  const { networks } = node.store;
+  networks.leave(kind, name, ref);
+  const { facts } = networks.find(kind, name) ?? {};
+  if (facts?.keep !== false || facts.made !== true) return;
+  networks.forget(kind, name, () => {
+    const link = node.host().linkByName(name);
+    if (link?.kind === kind) node.host().deleteLink(link.index);
+  });
 }
 
 function releaseLease(

@@ -7,13 +7,15 @@ import { formatResult, parseResult } from "../cni/result.ts";
 import type { NetConf, Result } from "../cni/types.ts";
 import { NEWEST, SUPPORTED } from "../cni/version.ts";
 import { canonical } from "../host/conf.ts";
-import { GuestContext } from "../host/context.ts";
+import { GuestContext, type JournalSink } from "../host/context.ts";
 import { runGuest } from "../host/run.ts";
 import { grantsOf } from "../policy/decide.ts";
 import { refuseHostLink } from "../policy/policy.ts";
+import type { Journal } from "../state/journal.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
-import type { AttachmentContext, BuiltIn } from "./node.ts";
+import type { AttachmentContext, BuiltIn, DelegateNode } from "./node.ts";
+import { recordId } from "./record.ts";
 
 export function guestDelegate(plugin: BuiltIn): Delegate {
   const { manifest } = plugin;
@@ -41,10 +43,12 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
     pod,
     host: node.host(),
     refuseHostLink: (link) => refuseHostLink(node.policy, context.author, link),
-    journal,
+    journal:
+      context.notes ?? (manifest.undo === "guest" && journal ? durableNotes(journal, call.plugin, node) : journal),
     useNetworkObject(kind, name, facts) {
       if (journal === undefined) return;
-      node.store.networks.use(kind, name, { container: journal.header.container, key: journal.key }, facts);
+      const ref = { container: journal.header.container, key: journal.key };
+      node.store.networks.use(kind, name, ref, { ...facts, keep: manifest.keepNetworkObjects });
     },
     leases: {
       acquire(pool, key) {
@@ -92,6 +96,21 @@ function asGuestsRead(conf: NetConf): NetConf {
     ...conf,
     ...(isObject(runtimeConfig) && { runtimeConfig: normaliseCapabilities(runtimeConfig) }),
     ...(isObject(prevResult) && { prevResult: formatResult(parseResult(prevResult, version, "prevResult"), NEWEST) }),
+  };
+}
+
+/** The journal of a guest that undoes itself: its notes go to the disk too, since what they speak of outlives a boot. */
+function durableNotes(journal: Journal, plugin: number, { store }: DelegateNode): JournalSink {
+  return {
+    get entries() {
+      return journal.entries;
+    },
+    append(entry) {
+      journal.append(entry);
+      if (entry.is !== "note") return;
+      const notes = journal.entries.filter((e) => e.is === "note").filter((e) => e.plugin === plugin);
+      store.durable.putNotes(recordId(journal, plugin), Object.fromEntries(notes.map((e) => [e.key, e.value])));
+    },
   };
 }
 

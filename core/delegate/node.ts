@@ -1,6 +1,7 @@
 /** What delegates work with: of the node, for a whole operation, and of one attachment. */
 import type { ContainerId, IfName, NetworkName } from "../base/brand.ts";
 import type { Engine, Module } from "../engine/engine.ts";
+import type { JournalSink } from "../host/context.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Manifest } from "../policy/manifest.ts";
@@ -49,6 +50,8 @@ export interface AttachmentContext {
   /** The pod's namespace by its kernel; absent when it is gone, or the command has none. */
   readonly pod?: Kernel;
   readonly journal?: Journal;
+  /** On the DEL of an attachment that was made before a reboot: what is left of its journal. */
+  readonly notes?: JournalSink;
   /** On GC: what of this network stays. */
   readonly gc?: GarbageQuestion;
 }

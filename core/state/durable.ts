@@ -43,8 +43,12 @@ export interface DurableRecord extends RecordId {
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
 }
 
-/** A record with what its delegate last answered. */
-export type FoundRecord = DurableRecord & { readonly result?: JsonObject; readonly earlierBoot: boolean };
+/** A record with what its delegate last answered, and the notes of a module that undoes itself. */
+export type FoundRecord = DurableRecord & {
+  readonly result?: JsonObject;
+  readonly notes: Readonly<Record<string, string>>;
+  readonly earlierBoot: boolean;
+};
 
 export class Durable {
   readonly #path: string;
@@ -73,6 +77,21 @@ export class Durable {
     try {
       using dir = Dir.open(this.#path, { create: true });
       dir.replace(resultName(id), formatLine(result));
+    } catch (cause) {
+      throw this.#failure("write", id, cause);
+    }
+  }
+
+  /**
+   * Replaces the notes of a module that undoes itself. They speak of effects outside the kernel, so they are on the
+   * disk when this returns.
+   *
+   * @throws {CniError} 5
+   */
+  putNotes(id: RecordId, notes: Readonly<Record<string, string>>): void {
+    try {
+      using dir = Dir.open(this.#path, { create: true });
+      dir.replace(notesName(id), formatLine(notes), { durable: true });
     } catch (cause) {
       throw this.#failure("write", id, cause);
     }
@@ -112,6 +131,7 @@ export class Durable {
     try {
       using dir = this.#open();
       dir?.removeReplaced(resultName(id));
+      dir?.removeReplaced(notesName(id));
       return dir?.removeReplaced(recordName(id)) ?? false;
     } catch (cause) {
       throw this.#failure("remove", id, cause);
@@ -144,7 +164,11 @@ export class Durable {
     // The sum shows that we wrote it, and the format number that it was in this shape.
     const known = record as unknown as DurableRecord;
     const result = readValue(dir, resultName(known));
-    const found = { ...known, earlierBoot: known.bootId !== this.#bootId };
+    const found = {
+      ...known,
+      notes: textsOf(readValue(dir, notesName(known))),
+      earlierBoot: known.bootId !== this.#bootId,
+    };
     return result === undefined || result === "damaged" ? found : { ...found, result };
   }
 
@@ -158,6 +182,7 @@ export class Durable {
 }
 
 const recordName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.record`;
+const notesName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.notes`;
 const resultName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.result`;
 
 function readValue(dir: Dir, name: string): JsonObject | "damaged" | undefined {
@@ -172,4 +197,11 @@ function readValue(dir: Dir, name: string): JsonObject | "damaged" | undefined {
   const lines = parseLines(bytes);
   const [value] = lines.values;
   return lines.wholeBytes === bytes.length && lines.values.length === 1 && isObject(value) ? value : "damaged";
+}
+
+function textsOf(value: JsonObject | "damaged" | undefined): Readonly<Record<string, string>> {
+  if (value === undefined || value === "damaged") return {};
+  return Object.fromEntries(
+    Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
 }
