@@ -37,6 +37,7 @@ function main(): void {
       .then(({ exit, document }) => (exit === 0 ? answer(document, 0) : answerFailure(document)))
       .catch((thrown) => answer({ cniVersion: NEWEST, ...CniError.from(thrown).toJSON() }, 1));
   } else {
+    Bun.unsafe.setJITPolicy(1); // a command may run long, so it gets the compilers that a CNI call does without
     import("./cli.ts")
       .then(({ runCommand }) => runCommand(process.argv.slice(2)))
       .then(

@@ -16,6 +16,7 @@ bash scripts/native.sh > /dev/null
 
 # Two of the flags are security: a compiled program otherwise reads bunfig.toml and .env in the directory it is started
 # in, and runs what they name, as root. The last two keep the checkout's path out of it, which some packages ask for.
+# An operation is over before compiling its JavaScript to machine code could pay: the JIT policy keeps it interpreted.
 # test/bun builds its programs with the same flags.
 mapfile -t flags < scripts/link.flags
 key=$({
