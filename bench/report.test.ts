@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { groups, subjects } from "./plan.ts";
-import { budgets, budgetTable, judge, type Measure, page } from "./report.ts";
+import { budgets, budgetTable, judge, type Measure, page, readmeTable, withTable } from "./report.ts";
 
 const measure = (
   Group: string,
@@ -68,4 +68,15 @@ test("page() names the command, the machine and the rounds", () => {
   for (const part of ["`npm run bench`", "50 rounds", "2 cores of a CPU, Linux 6.1", "| 2.50 × | ≤ 3 × | met |"]) {
     expect(text).toContain(part);
   }
+});
+
+test("withTable() puts the figures between the marks of the README and keeps the rest", () => {
+  const measures = [...pod(20), measure(groups.pod, subjects.multus, "add", 148)];
+  const text = "a\n<!-- bench -->\nold\n<!-- /bench -->\nb\n";
+  const made = withTable(text, readmeTable(measures));
+  expect(made).toMatch(/^a\n<!-- bench -->\n\|[\s\S]*\n<!-- \/bench -->\nb\n$/);
+  expect(made).toContain("| pod with three networks, ADD | 20.0 ms | 148.0 ms |");
+  expect(made).toContain("| VERSION | – | – |");
+  expect(withTable(made, "x")).toBe(withTable(text, "x"));
+  expect(() => withTable("none", "x")).toThrow(/marks/);
 });

@@ -127,6 +127,36 @@ export interface Machine {
   readonly kernel: string;
 }
 
+/** For the README: Patchbay beside Multus with the reference plugins, out of the figures of docs/performance.md. */
+export function readmeTable(measures: readonly Measure[]): string {
+  const cells = (group: string, step: string, text: (m: Measure) => string): string[] =>
+    [subjects.ours, subjects.multus].map((subject) => {
+      const found = measures.find((m) => m.Group === group && m.Subject === subject && m.Step === step);
+      return found === undefined ? "–" : text(found);
+    });
+  const wall = (m: Measure): string => `${ms(m.WallMs)} ms`;
+  const rate = (m: Measure): string => `${(m.PerSecond ?? 0).toFixed(0)} ADD/s, ${m.Failed} of ${m.Runs} failed`;
+  return `${table(
+    ["", "Patchbay", "Multus thin v4.2.2, reference plugins v1.9.1"],
+    [
+      ["VERSION", ...cells(groups.version, "version", wall)],
+      ["pod with three networks, ADD", ...cells(groups.pod, "add", wall)],
+      ["the same, DEL", ...cells(groups.pod, "del", wall)],
+      ["largest process of that ADD", ...cells(groups.pod, "add", (m) => megabytes(m.PeakBytes))],
+      ["32 such pods at once", ...cells(groups.burst, "add", rate)],
+    ],
+  )}
+
+Medians of whole processes, by \`npm run bench\`; all of it, and the machine, in [docs/performance.md](docs/performance.md).`;
+}
+
+/** @param text The README. @returns It with the table between its marks, each on a line of its own. */
+export function withTable(text: string, body: string): string {
+  const marks = /(<!-- bench -->\n)[\s\S]*(\n<!-- \/bench -->)/;
+  if (!marks.test(text)) throw new Error("README.md has lost its marks for the table of figures");
+  return text.replace(marks, (_, before: string, after: string) => `${before}${body}${after}`);
+}
+
 /** docs/performance.md, whole. */
 export function page(measures: readonly Measure[], machine: Machine, rounds: number): string {
   return `# Performance

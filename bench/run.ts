@@ -1,5 +1,5 @@
 /** `npm run bench`, on a node of its own. See `scripts/bench.sh`. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { sh } from "../test/support/netns.ts";
@@ -7,7 +7,7 @@ import { peerFile } from "../test/support/peers.ts";
 import { distBinary } from "../test/support/requires.ts";
 import { startApi } from "./api.ts";
 import { apiNetworks, makePlan, nodeCommands, selection } from "./plan.ts";
-import { budgetTable, judge, type Measure, measureTable, page } from "./report.ts";
+import { budgetTable, judge, type Measure, measureTable, page, readmeTable, withTable } from "./report.ts";
 
 const fullRounds = 50;
 
@@ -37,6 +37,8 @@ async function main(args: readonly string[]): Promise<number> {
     if (rounds >= fullRounds && patchbay !== undefined && !args.includes("--no-write")) {
       const machine = { cpu: cpus()[0]?.model ?? "an unnamed processor", cores: cpus().length, kernel: release() };
       writeFileSync(new URL("../docs/performance.md", import.meta.url), page(measures, machine, rounds));
+      const readme = new URL("../README.md", import.meta.url);
+      writeFileSync(readme, withTable(readFileSync(readme, "utf8"), readmeTable(measures)));
     }
     return verdicts.every((verdict) => verdict.met === true) ? 0 : 1;
   } finally {

@@ -1,6 +1,7 @@
 #!/bin/bash
 # bench.sh [--rounds N] [--no-write] — builds Patchbay and its peers and measures them beside each other on a node of
-# their own; writes docs/performance.md when the rounds are the full 50. Needs root. Let the machine do nothing else.
+# their own; writes docs/performance.md and the table of README.md when the rounds are the full 50. Needs root. Let the
+# machine do nothing else.
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$root"
