@@ -54,7 +54,12 @@ export class NetworkObjects {
 
   /** The attachment uses it no longer. The object's record stays. @returns whether it was noted. @throws {CniError} 5, 104 */
   leave(kind: string, name: string, ref: AttachmentRef): boolean {
-    return this.#locked(kind, name, false, (dir) => dir.remove(refName(ref))) ?? false;
+    const was = this.#locked(kind, name, false, (dir, root) => {
+      const removed = dir.remove(refName(ref));
+      root.removeDir(directoryName(kind, name)); // where a kill came before the record, or in the middle of forget()
+      return removed;
+    });
+    return was ?? false;
   }
 
   /** @throws {CniError} 5, 104 */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { DurableRecord } from "./durable.ts";
 import { Scratch } from "./support.ts";
 
@@ -105,6 +105,15 @@ describe("NetworkObjects", () => {
     expect(networks.forget("bridge", "cni0", () => {})).toBe(true);
     expect(networks.forget("bridge", "cni0", fail)).toBe(false);
     expect(scratch.files()).toEqual([]);
+  });
+
+  test("leaves no directory without a record, as a killed use() or forget() does", () => {
+    using scratch = new Scratch();
+    const { networks } = scratch.store();
+    networks.use("bridge", "cni0", one, {});
+    rmSync(`${scratch.path}/run/0123abcd-4/networks/bridge@cni0/object`);
+    networks.leave("bridge", "cni0", one);
+    expect(readdirSync(`${scratch.path}/run/0123abcd-4/networks`)).toEqual([]);
   });
 
   test("a damaged record loses its facts, not its attachments", () => {
