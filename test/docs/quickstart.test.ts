@@ -1,7 +1,10 @@
 /** `npm run quickstart` works to its end, and says so in plain text where the terminal has no more. */
 import { expect, test } from "bun:test";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { hasPeer } from "../support/peers.ts";
-import { requires } from "../support/requires.ts";
+import { has, requires, root } from "../support/requires.ts";
 
 const asRoot = process.getuid?.() === 0;
 const rights = asRoot ? ["--net", "--mount"] : ["--user", "--map-root-user", "--net", "--mount"];
@@ -25,4 +28,24 @@ requires(
     expect(text).toMatch(/net1 +macvlan +10\.20\.0\.7\/24 +02:00:00:00:00:07 +default\/storage/);
     expect(text).toMatch(/ok links, addresses, routes, .*leases, files: as before/);
   }, 180_000);
+});
+
+requires(...root, ["setpriv", has("setpriv")])("scripts/quickstart.sh, for a user without rights", () => {
+  test("says in one sentence what to do", () => {
+    const place = mkdtempSync(join(tmpdir(), "patchbay-quickstart-"));
+    using stack = new DisposableStack();
+    stack.defer(() => rmSync(place, { recursive: true, force: true }));
+    cpSync(join(import.meta.dir, "../../scripts"), join(place, "scripts"), { recursive: true });
+    for (const directory of ["bin", "home"]) mkdirSync(join(place, directory));
+    // What a system says that gives a user namespace no rights.
+    writeFileSync(join(place, "bin/unshare"), "#!/bin/sh\necho 'write failed /proc/self/uid_map' >&2\nexit 1\n");
+    for (const path of ["", "bin/unshare"]) chmodSync(join(place, path), 0o755);
+    chmodSync(join(place, "home"), 0o777);
+    const ended = Bun.spawnSync(
+      ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "bash", join(place, "scripts/quickstart.sh")],
+      { env: { PATH: `${place}/bin:${process.env.PATH}`, HOME: `${place}/home` }, stdout: "pipe", stderr: "pipe" },
+    );
+    expect(ended.exitCode).toBe(1);
+    expect(ended.stderr.toString()).toMatch(/^ {2}!! [^\n]* run "sudo [^\n]*\.\n$/);
+  });
 });
