@@ -1,0 +1,191 @@
+/**
+ * `kill -9` at every call of ADD and of DEL that can change something outside the process. Each run takes a share of
+ * the points, by the commit; PATCHBAY_SHARD=n chooses another, `npm run test:long` takes all.
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { hasPeer } from "../support/peers.ts";
+import { built, distBinary, has, long, requires, root } from "../support/requires.ts";
+import { difference } from "../support/snapshot.ts";
+import { discover, expectedOn, nameOf, type Scene, type Shot, shoot, shotsAt, type Victim, warmUp } from "./kill.ts";
+import { FaultNode, type Ipam } from "./pod.ts";
+import { type Call, isWait } from "./strace.ts";
+
+/** A commit's test takes one point of so many, over both kinds of pod; of the kills on a new node one of more. */
+const SHARES = 5;
+const NEW_NODE_SHARES = 40;
+const TWICE = long ? 120 : 8;
+const TIMEOUT_MS = long ? 3_600_000 : 600_000;
+
+function shard(): number {
+  const told = process.env.PATCHBAY_SHARD;
+  if (told !== undefined) return Number(told);
+  const head = Bun.spawnSync(["git", "-C", import.meta.dir, "rev-parse", "HEAD"], { stderr: "ignore" });
+  return Number.parseInt(head.stdout.toString().slice(0, 8), 16) || 0;
+}
+
+const directory = mkdtempSync("/tmp/pbt-fault-traces-");
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** The same points each time, by place in their list: both fates of a point, and its pauses, are in one share. */
+function share(shots: readonly Shot[], shares: number, number: number): Shot[] {
+  if (long) return [...shots];
+  const points = [...new Set(shots.map(pointOf))];
+  const mine = new Set(points.filter((_, i) => i % shares === number % shares));
+  return shots.filter((shot) => mine.has(pointOf(shot)));
+}
+
+const pointOf = ({ victim, point }: Shot): string => `${victim} ${point.kind} ${point.nth}`;
+
+/** A number below `below`, the same for the same commit. */
+function chosen(seed: number, i: number, below: number): number {
+  return Number(Bun.hash.crc32(`${seed} ${i}`)) % below;
+}
+
+type Calls = Record<Victim, readonly Call[]>;
+
+function warmScene(ipam: Ipam): Scene {
+  const node = new FaultNode(distBinary, ipam);
+  warmUp(node);
+  return { node, expected: expectedOn(node) };
+}
+
+/** @returns What was wrong, "" when nothing was. */
+function shootAll(shots: readonly Shot[], calls: Calls, setUp: () => Scene, afterFault: () => void): string {
+  const lines: string[] = [];
+  for (const shot of shots) {
+    const { reached, faults } = shoot(shot, calls[shot.victim], directory, setUp);
+    if (!reached) lines.push(`${nameOf(shot)}: never reached`);
+    if (faults.length === 0) continue;
+    const call = calls[shot.victim].find(({ kind, nth }) => kind === shot.point.kind && nth === shot.point.nth);
+    lines.push(`${nameOf(shot)}: ${call?.text.slice(0, 160)}`, ...faults.map((fault) => `  ${fault}`));
+    afterFault();
+  }
+  return lines.join("\n");
+}
+
+/** On one node where the networks are known. */
+function shootWarm(ipam: Ipam, choose: (all: readonly Shot[], calls: Calls) => readonly Shot[]): readonly Shot[] {
+  let scene = warmScene(ipam);
+  try {
+    const calls = discover(scene.node, directory);
+    const shots = choose(shotsAt(calls), calls);
+    const renew = (): void => {
+      scene.node[Symbol.dispose]();
+      scene = warmScene(ipam);
+    };
+    expect(shootAll(shots, calls, () => scene, renew)).toBe("");
+    return shots;
+  } finally {
+    scene.node[Symbol.dispose]();
+  }
+}
+
+requires(
+  ...root,
+  built,
+  hasPeer("debian-cni"),
+  ["strace", has("strace")],
+  ["a node of its own (scripts/in-node.sh)", process.env.PATCHBAY_NODE === "1"],
+)("killed at any call", () => {
+  const number = shard();
+
+  describe("one DEL leaves nothing", () => {
+    test.each([
+      ["reference", 0],
+      ["ours", 1],
+    ] as const)(
+      "of a pod whose CNI binary leases from the %s host-local",
+      (ipam, half) => {
+        const shots = shootWarm(ipam, (all) => {
+          expect(new Set(all.map(pointOf)).size, "points in all").toBeGreaterThanOrEqual(100);
+          return share(all, 2 * SHARES, 2 * number + half);
+        });
+        console.log(`${shots.length} kills at ${new Set(shots.map(pointOf)).size} points, share ${number}`);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      "when the DEL was killed too",
+      () => {
+        shootWarm("ours", (all, calls) =>
+          Array.from({ length: TWICE }, (_, i): Shot => {
+            const first = all[chosen(number, 2 * i, all.length)];
+            const again = calls.DEL[chosen(number, 2 * i + 1, calls.DEL.length)];
+            if (first === undefined || again === undefined) throw new Error("nothing to choose from");
+            return { ...first, again };
+          }),
+        );
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      "when it ends a program that outlived its ADD, and is killed at that",
+      () => {
+        shootWarm("ours", (all) => {
+          const waits = all.filter(({ victim, point }) => victim === "ADD" && isWait(point.kind));
+          expect(waits).not.toBeEmpty();
+          // Not in the trace of an undisturbed DEL: is it still there, SIGTERM, is it still there.
+          return waits.flatMap((shot) =>
+            [1, 2, 3].map((when): Shot => ({ ...shot, again: { kind: "kill", nth: when, when, text: "" } })),
+          );
+        });
+      },
+      TIMEOUT_MS,
+    );
+  });
+
+  describe("on a node where the networks are new", () => {
+    test("an ADD and a DEL leave what belongs to the networks", () => {
+      using node = new FaultNode(distBinary, "ours");
+      const before = node.snapshot();
+      warmUp(node);
+      const left = difference(before, node.snapshot()).split("\n");
+      expect(left.map((line) => line.replace(/^(. \w+: .*?): .*/, "$1"))).toEqual([
+        "+ nft: chain bridge patchbay prerouting",
+        "+ nft: chain inet patchbay postrouting",
+        "+ nft: map bridge patchbay macs",
+        "+ nft: map inet patchbay masq4",
+        "+ nft: map inet patchbay masq6",
+        "+ nft: rule bridge patchbay prerouting 1",
+        "+ nft: rule inet patchbay postrouting 1",
+        "+ nft: rule inet patchbay postrouting 2",
+        "+ nft: table bridge  patchbay",
+        "+ nft: table inet  patchbay",
+        "+ files: /run/patchbay",
+        "+ files: /run/patchbay/containers",
+        "+ files: /run/patchbay/leases",
+        "+ files: /run/patchbay/networks",
+        "+ files: /run/patchbay/networks/bridge@fault0",
+        "+ files: /run/patchbay/networks/bridge@fault0/object",
+        "+ files: /var/lib/cni/networks",
+        "+ files: /var/lib/cni/networks/foreign",
+        "+ files: /var/lib/patchbay/records",
+      ]);
+    });
+
+    test(
+      "and a killed one no more than that",
+      () => {
+        let node = new FaultNode(distBinary, "ours");
+        try {
+          const calls = discover(node, directory);
+          warmUp(node);
+          const { node: warm, pod } = expectedOn(node);
+          const setUp = (): Scene => {
+            node[Symbol.dispose]();
+            node = new FaultNode(distBinary, "ours");
+            return { node, expected: { node: node.snapshot(), pod, warm } };
+          };
+          const shots = share(shotsAt(calls), NEW_NODE_SHARES, number);
+          expect(shootAll(shots, calls, setUp, () => {})).toBe("");
+        } finally {
+          node[Symbol.dispose]();
+        }
+      },
+      TIMEOUT_MS,
+    );
+  });
+});

@@ -1,0 +1,138 @@
+/** The node and the pod of the kill tests: three networks, of which one is a CNI binary's. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type CniAnswer, type CniCall, cni } from "../support/cni.ts";
+import { nodeNetns, type TestNetns } from "../support/netns.ts";
+import { peerFile } from "../support/peers.ts";
+import { type Snapshot, snapshot } from "../support/snapshot.ts";
+
+/** Whose host-local gives the addresses of the network of the CNI binary. */
+export type Ipam = "reference" | "ours";
+
+export const RUN = "/run/patchbay";
+const stateDirectories = [RUN, "/var/lib/patchbay", "/var/lib/cni"];
+/** On the bridges; the pod reaches them when all is right. */
+export const gateways: readonly string[] = ["10.78.0.1", "10.78.2.1"];
+const generation = /^\/run\/patchbay\/[0-9a-f]{8}-\d+/;
+/** Bridges belong to their networks, and stay. */
+const bridges = ["fault0", "fault2"];
+const leaveOutFiles = [
+  /^\/run\/patchbay\/ops\.jsonl/,
+  /^\/var\/lib\/patchbay\/cache(\/|$)/,
+  /^\/run\/patchbay\/[^/]+\/cache(\/|$)/,
+  // Counters of the reference host-local, which it never takes back.
+  /\/networks\/[^/]+\/(lock|last_reserved_ip\.\d+)$/,
+];
+
+export class FaultNode implements Disposable {
+  readonly netns = nodeNetns("fault");
+  readonly #directory = mkdtempSync("/tmp/pbt-fault-");
+  readonly #bin: string;
+
+  constructor(program: string, ipam: Ipam) {
+    empty();
+    // So that snapshots of two nodes can be compared.
+    for (const [i, end] of ["uplink", "wire"].entries())
+      this.netns.ip("link", "set", end, "address", `02:79:00:00:00:0${i}`);
+    this.#bin = join(this.#directory, "bin");
+    mkdirSync(this.#bin);
+    this.#link("patchbay", program);
+    // "bridge" would be the built-in; a plugin does not look at its own name.
+    this.#link("debian-bridge", peerFile("debian-cni", "bridge"));
+    this.#link("host-local", ipam === "ours" ? program : peerFile("debian-cni", "host-local"));
+    mkdirSync(join(this.#directory, "networks.d"));
+    this.#network("addressed", {
+      type: "macvlan",
+      master: "uplink",
+      mode: "bridge",
+      capabilities: { ips: true, mac: true },
+      ipam: { type: "static" },
+    });
+    this.#network("foreign", {
+      type: "debian-bridge",
+      bridge: "fault2",
+      isGateway: true,
+      ipam: { type: "host-local", ranges: [[{ subnet: "10.78.2.0/24" }]] },
+    });
+  }
+
+  #link(name: string, file: string): void {
+    symlinkSync(file, join(this.#bin, name));
+  }
+
+  #network(name: string, plugin: Readonly<Record<string, unknown>>): void {
+    const document = {
+      apiVersion: "k8s.cni.cncf.io/v1",
+      kind: "NetworkAttachmentDefinition",
+      metadata: { name, namespace: "default" },
+      spec: { config: JSON.stringify({ cniVersion: "1.0.0", name, ...plugin }) },
+    };
+    writeFileSync(join(this.#directory, "networks.d", `${name}.json`), JSON.stringify(document));
+  }
+
+  #call(command: "ADD" | "DEL", netns: string, under: readonly string[] = []): CniCall {
+    const selection = [{ name: "addressed", ips: ["10.78.1.7/24"], mac: "02:78:00:00:00:07" }, { name: "foreign" }];
+    return {
+      plugin: join(this.#bin, "patchbay"),
+      command,
+      containerId: "fault",
+      netns,
+      ifname: "eth0",
+      args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=fault;K8S_POD_UID=1",
+      node: this.netns,
+      under,
+      stdin: {
+        cniVersion: "1.0.0",
+        name: "fault",
+        type: "patchbay",
+        networksDir: join(this.#directory, "networks.d"),
+        capabilities: { "io.kubernetes.cri.pod-annotations": true },
+        runtimeConfig: {
+          "io.kubernetes.cri.pod-annotations": { "k8s.v1.cni.cncf.io/networks": JSON.stringify(selection) },
+        },
+        defaultNetwork: {
+          cniVersion: "1.0.0",
+          name: "default",
+          type: "bridge",
+          bridge: "fault0",
+          isGateway: true,
+          ipMasq: true,
+          macspoofchk: true,
+          ipam: { type: "host-local", ranges: [[{ subnet: "10.78.0.0/24" }]], routes: [{ dst: "0.0.0.0/0" }] },
+        },
+      },
+    };
+  }
+
+  add(pod: TestNetns, under?: readonly string[]): CniAnswer {
+    return cni(this.#call("ADD", pod.path, under));
+  }
+
+  /** @param pod undefined: the namespace is gone, and the runtime says "". */
+  del(pod: TestNetns | undefined, under?: readonly string[]): CniAnswer {
+    return cni(this.#call("DEL", pod?.path ?? "", under));
+  }
+
+  /** The node's namespace and every file of ours or of the plugins. */
+  snapshot(): Snapshot {
+    const found = snapshot({ netns: this.netns, leaveOut: bridges, files: stateDirectories, leaveOutFiles });
+    // The directory of this boot and this node, the same on every node.
+    const files = Object.entries(found.files ?? {}).map(([path, what]) => [path.replace(generation, RUN), what]);
+    return { ...found, files: Object.fromEntries(files) };
+  }
+
+  [Symbol.dispose](): void {
+    this.netns[Symbol.dispose]();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** On a node made for the suite alone: elsewhere these directories are somebody's. */
+function empty(): void {
+  if (process.env.PATCHBAY_NODE !== "1") throw new Error("run this by scripts/in-node.sh: it empties /run/patchbay");
+  for (const directory of stateDirectories) {
+    for (const name of existsSync(directory) ? readdirSync(directory) : []) {
+      rmSync(join(directory, name), { recursive: true, force: true });
+    }
+  }
+}
