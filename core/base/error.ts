@@ -57,6 +57,8 @@ export class CniError extends Error {
   /** The only way from `unknown` to an answer: a `CniError` keeps its code, anything else is our bug, 999. */
   static from(thrown: unknown): CniError {
     if (thrown instanceof CniError) return thrown;
+    // What a `using` threw on the way out came later, and only because of the first failure.
+    if (thrown instanceof SuppressedError) return CniError.from(thrown.suppressed);
     const message = thrown instanceof Error ? thrown.message : String(thrown);
     return new CniError(Code.Internal, `Internal error: ${message}`, {
       remedy: "Report this with the log lines of the same container",

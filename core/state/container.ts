@@ -142,6 +142,8 @@ export class ContainerState implements Disposable {
         sweep(this.#path);
         this.#parent.removeDir(this.id);
       }
+    } catch {
+      // An empty directory says nothing, and the caller has to hear of what went wrong before, not of this.
     } finally {
       this.#lock[Symbol.dispose]();
       this.#dir[Symbol.dispose]();
