@@ -4,7 +4,7 @@ import { CniError, Code } from "../base/error.ts";
 import { isHeldAbove } from "../delegate/held.ts";
 import type { ContainerState } from "../state/container.ts";
 import type { Holder } from "../state/holder.ts";
-import { endGroup, isAlive, ownProcessId } from "../sys/child.ts";
+import { isAlive, ownProcessId } from "../sys/child.ts";
 import { deadlineIn, monotonicMs } from "../sys/clock.ts";
 import type { Node } from "./node.ts";
 
@@ -13,6 +13,7 @@ const UNDO_GRACE_MS = 10_000;
 /** A container whose lock is held for longer than this is at work. */
 const FREE_MS = 50;
 const SIGTERM = 15;
+const SIGKILL = 9;
 
 export class Operation {
   /** Eight hexadecimal digits, in each error that a pod's owner sees and in the operations log. */
@@ -88,7 +89,10 @@ export class Operation {
 
 const round = (ms: number): number => Math.round(ms * 100) / 100;
 
-/** What DEL does about the operation that holds its lock, asked about ten times a second. */
+/**
+ * What DEL does about the operation that holds its lock, asked about ten times a second. Its process alone is ended: the
+ * group is the container runtime's, and delegates are in groups of their own, which the journal names.
+ */
 function yieldTo(): (holder: Holder) => void {
   let asked: { readonly pid: number; readonly untilMs: number } | undefined;
   return (holder) => {
@@ -96,7 +100,7 @@ function yieldTo(): (holder: Holder) => void {
     if (asked?.pid !== holder.pid) {
       process.kill(holder.pid, SIGTERM);
       asked = { pid: holder.pid, untilMs: deadlineIn(UNDO_GRACE_MS) };
-    } else if (monotonicMs() > asked.untilMs) endGroup(holder, 0);
+    } else if (monotonicMs() > asked.untilMs) process.kill(holder.pid, SIGKILL);
   };
 }
 
