@@ -99,7 +99,7 @@ export function deleteOrphanRecords(
 ): readonly CniError[] {
   const keys = new Set(journals.map((journal) => journal.key));
   const failures: CniError[] = [];
-  for (const record of node.store.durable.list(container).toReversed()) {
+  for (const record of node.store.durable.list(container).toSorted((a, b) => b.plugin - a.plugin)) {
     if (keys.has(record.key)) continue;
     try {
       deleteRecorded(record, node);

@@ -1,6 +1,7 @@
 /**
  * A container whose journal was damaged: what can still be known of it is found by the names that we derive, by the
- * alias that our links on the node carry (only root can write it there), and by the container id in the lease files.
+ * alias that our links on the node carry (only root can write it there), and by the container id in the files of leases
+ * and of what networks own.
  */
 import { CniError } from "../base/error.ts";
 import { salvageNft } from "../host/calls/nft.ts";
@@ -32,5 +33,12 @@ export function salvage(container: ContainerState, node: Node): readonly CniErro
     if (interfaces.has(owner.ifname)) continue;
     attempt(() => void node.store.leases.release(pool, address, owner));
   }
+  const keys = new Set(container.attachments().map((journal) => journal.key));
+  attempt(() => {
+    for (const { kind, name, attachments } of node.store.networks.list()) {
+      const ours = attachments.filter((ref) => ref.container === container.id && !keys.has(ref.key));
+      for (const ref of ours) attempt(() => void node.store.networks.leave(kind, name, ref));
+    }
+  });
   return failures;
 }
