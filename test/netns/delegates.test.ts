@@ -4,13 +4,11 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
 import { TestNetns } from "../support/netns.ts";
-import { TestNode, until, Witness } from "../support/node.ts";
+import { bridge, subnet, TestNode, until, Witness } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, has, requires, root } from "../support/requires.ts";
 
-const subnet = "10.77.0.0/24";
 const hostLocal = { type: "host-local", subnet };
-const bridge: Document = { type: "bridge", bridge: "br0", ipMasq: true, macspoofchk: true, ipam: hostLocal };
 
 requires(
   ...root,
@@ -23,12 +21,7 @@ requires(
   let witness: Witness;
 
   beforeAll(async () => {
-    node = await TestNode.create();
-    // What networks own, and the directories of the state, are made by the first pod and stay.
-    using first = TestNetns.create("first");
-    const conf = node.conf({ plugins: [bridge, node.spy()] });
-    node.ok("ADD", { pod: first, conf });
-    node.ok("DEL", { pod: first, conf });
+    node = await TestNode.settled();
   });
   afterAll(() => node?.[Symbol.dispose]());
   beforeEach(() => {
@@ -56,11 +49,6 @@ requires(
     return ((link?.addr_info ?? []) as Document[]).map((a) => `${a.local}/${a.prefixlen}`);
   };
   const commands = (): string[] => node.calls().map((call) => `${call.command} ${call.type}`);
-  const leases = (name = "default"): string[] => {
-    const generations = readdirSync(node.at("/run/patchbay")).filter((n) => n.includes("-"));
-    const pools = generations.map((g) => node.at(`/run/patchbay/${g}/leases/${name}`)).filter((p) => existsSync(p));
-    return pools.flatMap((p) => readdirSync(p)).filter((n) => /^\d/.test(n));
-  };
 
   describe("a binary between built-ins", () => {
     const parts: Record<string, () => Document> = {
@@ -88,7 +76,7 @@ requires(
       expect(commands()).toEqual(["ADD spy", "CHECK spy", "DEL spy"]);
       // However the list is ordered, the link with its address is there until all delegates are done.
       expect(node.calls().at(-1)?.addresses).toEqual([address ?? ""]);
-      expect(leases()).toEqual([]);
+      expect(node.leases()).toEqual([]);
       node.ok("DEL", { pod, conf });
       expect(commands()).toHaveLength(3);
     });
@@ -131,7 +119,7 @@ requires(
       const names = pod.ipJson("link", "show").map((link) => link.ifname);
       expect(names).toEqual(["lo", "net1"]);
       expect(pod.ipJson("-4", "address", "show", "dev", "net1")).toHaveLength(1);
-      expect([leases("flaky"), leases("other"), leases("default")].map((l) => l.length)).toEqual([1, 0, 0]);
+      expect([node.leases("flaky"), node.leases("other"), node.leases()].map((l) => l.length)).toEqual([1, 0, 0]);
       expect(node.calls().map((c) => `${c.command} ${c.network}`)).toEqual([
         "ADD default",
         "ADD flaky",

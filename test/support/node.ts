@@ -2,10 +2,20 @@
  * A node of a test's own, on the real kernel: a network namespace, a mount namespace in which the state directories are
  * empty file systems, a directory of plugins and one of networks. Tests run Patchbay on it as a container runtime does.
  */
-import { chmodSync, existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { type CniAnswer, type CniCall, type CniCommand, cni, type Document, startCni } from "./cni.ts";
-import { nodeNetns, sh, type TestNetns } from "./netns.ts";
+import { type CniAnswer, type CniCall, type CniCommand, cni, type Document, type PluginConf, startCni } from "./cni.ts";
+import { nodeNetns, sh, TestNetns } from "./netns.ts";
 import { distBinary } from "./requires.ts";
 import { difference, type Snapshot, type SnapshotOptions, snapshot } from "./snapshot.ts";
 import type { SpyCall, SpyOptions } from "./spy-plugin.ts";
@@ -18,7 +28,8 @@ const logAndCaches = [
   /\/var\/lib\/patchbay\/cache(\/|$)/,
 ];
 
-type Holder = Bun.Subprocess<"ignore", "pipe", "inherit">;
+/** Ends with us, however we end: then nobody writes to it any more. */
+type Holder = Bun.Subprocess<"pipe", "pipe", "inherit">;
 
 export interface NodeOptions {
   /** Of the file system of each state directory. */
@@ -39,6 +50,16 @@ export interface Call {
   readonly as?: string;
   readonly timeoutMs?: number;
 }
+
+export const subnet = "10.77.0.0/24";
+/** A plugin object of the built-in bridge, with all that it can leave behind. */
+export const bridge: PluginConf = {
+  type: "bridge",
+  bridge: "br0",
+  ipMasq: true,
+  macspoofchk: true,
+  ipam: { type: "host-local", subnet },
+};
 
 export const podArgs = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u-1";
 
@@ -73,13 +94,27 @@ export class TestNode implements Disposable {
         "slave",
         "sh",
         "-ec",
-        [...mounts, "echo ready", "exec sleep infinity"].join("\n"),
+        [...mounts, "echo ready", "exec cat > /dev/null 2>&1"].join("\n"),
       ],
-      { stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+      { stdin: "pipe", stdout: "pipe", stderr: "inherit" },
     );
     const { value } = await holder.stdout.getReader().read();
     if (Buffer.from(value ?? []).toString() !== "ready\n") throw new Error("the mount namespace was not made");
     return new TestNode(netns, holder, o.program ?? distBinary);
+  }
+
+  /**
+   * A node that has had a pod on bridge `br0`, deleted again: what networks own and the directories of the state are
+   * there, so that whatever is new after a test is a leak.
+   */
+  static async settled(o: NodeOptions = {}): Promise<TestNode> {
+    const node = await TestNode.create(o);
+    using first = TestNetns.create("first");
+    const conf = node.conf({ plugins: [bridge, node.spy()] });
+    node.ok("ADD", { pod: first, conf });
+    node.ok("DEL", { pod: first, conf });
+    rmSync(node.log);
+    return node;
   }
 
   /** Where the node sees `path`, for the test itself. */
@@ -144,6 +179,18 @@ export class TestNode implements Disposable {
       .split("\n")
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line));
+  }
+
+  /** Addresses that are leased in a pool of ours. */
+  leases(pool = "default"): string[] {
+    const path = `${this.generation}/leases/${pool}`;
+    return existsSync(path) ? readdirSync(path).filter((name) => /^[0-9a-f]+[.:]/.test(name)) : [];
+  }
+
+  /** The directory of this boot's state, as the test sees it. */
+  get generation(): string {
+    const [name = ""] = readdirSync(this.at("/run/patchbay")).filter((n) => /^[0-9a-f]{8}-\d+$/.test(n));
+    return this.at(`/run/patchbay/${name}`);
   }
 
   #call(command: CniCommand, o: Call): CniCall {
@@ -232,10 +279,18 @@ export class Witness {
   changes(): string {
     const after = this.#look();
     const names = ["node", "pod"];
-    return after
-      .map((now, i) => difference(this.#before[i] ?? now, now).replace(/^(?=.)/gm, `${names[i]} `))
-      .filter((text) => text !== "")
-      .join("\n");
+    return (
+      after
+        .flatMap((now, i) =>
+          difference(this.#before[i] ?? now, now)
+            .split("\n")
+            .map((line) => `${names[i]} ${line}`),
+        )
+        // A link brings a hundred sysctls with it.
+        .map((line) => line.replace(/(sysctls: net\/ipv[46]\/conf\/[^/]+)\/.*/, "$1"))
+        .filter((line, i, all) => line.length > "node ".length && line !== all[i - 1])
+        .join("\n")
+    );
   }
 }
 
