@@ -125,7 +125,9 @@ requires(
       "when it ends a program that outlived its ADD, and is killed at that",
       () => {
         shootWarm("ours", (all) => {
-          const waits = all.filter(({ victim, point }) => victim === "ADD" && isWait(point.kind));
+          const waits = all
+            .filter(({ victim, point }) => victim === "ADD" && isWait(point.kind))
+            .filter(({ pauseMs }) => long || pauseMs === 0 || pauseMs === 9);
           expect(waits).not.toBeEmpty();
           // Not in the trace of an undisturbed DEL: is it still there, SIGTERM, is it still there.
           return waits.flatMap((shot) =>
