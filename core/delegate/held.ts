@@ -3,8 +3,7 @@
  * lock of the container id is held by the process above it, which waits for it, so the process below goes on under
  * that lock. A variable says so; what it says is checked, since an environment is easily inherited by strangers.
  */
-import { readFileSync } from "node:fs";
-import { isAlive, ownProcessId, type ProcessId } from "../sys/child.ts";
+import { isAlive, ownProcessId, type ProcessId, processStat } from "../sys/process-id.ts";
 
 export const HELD = "PATCHBAY_HELD";
 const MAX_ANCESTORS = 64;
@@ -24,17 +23,7 @@ export function isHeldAbove(environment: Readonly<Record<string, string | undefi
   let ancestor = process.ppid;
   for (let i = 0; i < MAX_ANCESTORS && ancestor > 1; i++) {
     if (ancestor === holder.pid) return true;
-    ancestor = parentOf(ancestor);
+    ancestor = processStat(ancestor)?.parent ?? 0;
   }
   return false;
-}
-
-function parentOf(pid: number): number {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // "pid (name) state ppid …": the name may hold blanks and parentheses, so count from its end.
-    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-  } catch {
-    return 0;
-  }
 }

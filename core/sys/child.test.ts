@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { type ChildOutcome, type ChildSpec, endGroup, isAlive, type ProcessId, runChild } from "./child.ts";
-import { deadlineIn, monotonicMs, sleepMs } from "./clock.ts";
+import { deadlineIn, leftMs, monotonicMs, sleepMs } from "./clock.ts";
 import { Fd } from "./fd.ts";
 import { libc, Open } from "./libc.ts";
 import { processStat } from "./process-id.ts";
@@ -21,7 +21,8 @@ const run = (spec: ChildSpec): ChildOutcome => {
   try {
     return runChild(spec);
   } finally {
-    expect(openNow()).toEqual(before);
+    // Bun closes descriptors of its own at times of its own, so one less is no fault of ours.
+    expect(openNow().filter((fd) => !before.includes(fd))).toEqual([]);
   }
 };
 
@@ -53,6 +54,12 @@ const marked = (mark: string): number =>
       return false;
     }
   }).length;
+
+/** Whether what was killed is gone: the members of a killed group end one after the other. */
+const gone = (mark: string): boolean => {
+  for (const deadline = deadlineIn(1000); leftMs(deadline) > 0; sleepMs(2)) if (marked(mark) === 0) return true;
+  return false;
+};
 
 describe("runChild()", () => {
   test.each([
@@ -204,7 +211,7 @@ describe("runChild()", () => {
       }),
     ).toThrow("no room in the journal");
     expect(id && isAlive(id)).toBe(false);
-    expect(marked(mark)).toBe(0);
+    expect(gone(mark)).toBe(true);
   });
 
   test("ends it on a stop, and starts none after", () => {
@@ -238,8 +245,10 @@ describe("runChild()", () => {
     for (let i = 0; i < 100; i++) expect(sh("exit 0").end).toEqual({ exit: 0 });
     const zombies = readdirSync("/proc")
       .filter((pid) => /^\d+$/.test(pid))
-      .map((pid) => readFileSync(`/proc/${pid}/stat`, { encoding: "utf8", flag: "r" }))
-      .filter((stat) => stat.split(") ")[1]?.startsWith(`Z ${process.pid} `));
+      .filter((pid) => {
+        const stat = processStat(Number(pid)); // other processes of the machine end meanwhile
+        return stat?.state === "Z" && stat.parent === process.pid;
+      });
     expect(zombies).toEqual([]);
   });
 });

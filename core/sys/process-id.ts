@@ -13,6 +13,7 @@ export interface ProcessId {
 export interface ProcessStat extends ProcessId {
   /** "Z" is one that ended and that its parent has not asked about. */
   readonly state: string;
+  readonly parent: number;
   readonly group: number;
 }
 
@@ -29,10 +30,10 @@ export function processStat(pid: number): ProcessStat | undefined {
   }
   // The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  const [state, , group] = fields;
+  const [state, parent, group] = fields;
   const startTime = fields[19];
   if (state === undefined || group === undefined || startTime === undefined) return undefined;
-  return { pid, startTime, state, group: Number(group) };
+  return { pid, startTime, state, parent: Number(parent), group: Number(group) };
 }
 
 let own: ProcessId | undefined;

@@ -38,7 +38,7 @@ test("--bytecode makes an eager program start sooner", () => {
   ]);
   console.log(`start with bytecode ${precompiled.toFixed(1)} ms, without ${parsed.toFixed(1)} ms`);
   expect(precompiled).toBeLessThan(parsed);
-});
+}, 60_000);
 
 test("--splitting: what is imported later costs nothing until then", () => {
   const lazy = scratch.compile("lazy.ts");
@@ -50,7 +50,7 @@ test("--splitting: what is imported later costs nothing until then", () => {
   expect(Bun.spawnSync([lazy, "load"], { env: {} }).stdout.toString()).toBe("true");
   // The module's cost is what loading it adds. Before it is reached, hardly any of that may show.
   expect(notReached - empty).toBeLessThan(Math.max(0.5, (reached - empty) / 4));
-});
+}, 60_000);
 
 requires(...built)("dist/patchbay", () => {
   test("has no path of the checkout in it, so it is the same wherever it is built", () => {
