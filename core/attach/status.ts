@@ -7,6 +7,7 @@ import { isAtLeast } from "../cni/version.ts";
 import type { MetaConf } from "../plan/conf.ts";
 import type { Author } from "../policy/policy.ts";
 import { openNetworks } from "../source/networks.ts";
+import { ioFailure } from "../state/failure.ts";
 import { Dir } from "../sys/dir.ts";
 import { openChain } from "./chain.ts";
 import type { Node } from "./node.ts";
@@ -58,8 +59,9 @@ function probeState(node: Node): void {
     const probe = `probe-${process.pid}`;
     dir.replace(probe, new Uint8Array([1]));
     dir.remove(probe);
-  } catch (thrown) {
-    throw notAvailable(thrown);
+  } catch (cause) {
+    const remedy = `Make "${node.store.path}" a writable directory on a local file system`;
+    throw notAvailable(ioFailure(`Cannot write to the state directory "${node.store.path}"`, remedy, cause));
   }
 }
 
