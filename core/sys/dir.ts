@@ -21,8 +21,6 @@ import {
 import { type ProcessId, processStat } from "./process-id.ts";
 
 const BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS;
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -102,7 +100,7 @@ export class Dir implements Disposable {
     const path = this.#path(component(name));
     using file = this.#find(name, Open.READ | Open.NONBLOCK);
     if (file === undefined) return undefined;
-    if ((stat(file.raw, "").mode & S_IFMT) !== S_IFREG) throw new SysError("read", Errno.EINVAL, path);
+    if (!stat(file.raw, "").isFile) throw new SysError("read", Errno.EINVAL, path);
     return readAll(file.raw, maxBytes, path);
   }
 
@@ -230,7 +228,7 @@ export class Dir implements Disposable {
   list(): string[] {
     using again = this.#reopen(); // reads from the start, and leaves the offset of others alone
     const names: string[] = [];
-    const buffer = new Uint8Array(32 * 1024);
+    const buffer = new Uint8Array(4 * 1024);
     const view = new DataView(buffer.buffer);
     const decoder = new TextDecoder();
     for (;;) {
@@ -294,8 +292,7 @@ export class Dir implements Disposable {
   /** True while `name` in `parent` is this very directory: to be asked after its lock was taken. */
   stillNamed(parent: Dir, name: string): boolean {
     const there = parent.#stat(component(name));
-    const here = stat(this.#fd.raw, "");
-    return there !== undefined && there.inode === here.inode && there.device === here.device;
+    return there?.isSame(stat(this.#fd.raw, "")) === true;
   }
 
   [Symbol.dispose](): void {

@@ -189,63 +189,103 @@ const SYS_openat2 = 437; // the same on every architecture, as all since 424
  * @throws {SysError}
  */
 export function openat2(dirfd: number, path: string, flags: number, resolve: number, mode = 0): number {
-  // struct open_how { u64 flags, mode, resolve }
-  const how = new Uint8Array(24);
-  const view = new DataView(how.buffer);
-  view.setUint32(0, flags | Open.CLOEXEC, true);
-  view.setUint32(8, mode, true);
-  view.setUint32(16, resolve, true);
+  how[0] = (flags | Open.CLOEXEC) >>> 0;
+  how[2] = mode;
+  how[4] = resolve;
   const name = cstring(path);
   return restart("openat2", () => libc().syscall(SYS_openat2, dirfd, name, how, how), path);
 }
 
+/** `struct open_how { u64 flags, mode, resolve }`, of which the upper halves stay 0. */
+const how = new Uint32Array(6);
+/** `struct statfs` is 120 bytes; `f_type` is its first word. */
+const statfs = new Uint32Array(64);
+
 /** What fstatfs(2) says the file system is: one of the magic numbers of linux/magic.h, as an unsigned number. */
 export function fileSystemOf(fd: number, path?: string): number {
-  const buffer = new Uint8Array(256); // struct statfs is 120 bytes; `f_type` is its first word
-  check(libc().fstatfs(fd, buffer), "fstatfs", path);
-  return new DataView(buffer.buffer).getUint32(0, true);
+  check(libc().fstatfs(fd, statfs), "fstatfs", path);
+  return statfs[0] ?? 0;
 }
 
-/** Part of `struct statx`. `inode` and `device` together name a file for as long as it exists. */
-export interface Stat {
-  readonly mode: number;
-  readonly uid: number;
-  readonly inode: bigint;
+const S_IFMT = 0o170000;
+
+/** Part of `struct statx`, decoded as it is asked for. `inode` and `device` together name a file as long as it exists. */
+export class Stat {
+  readonly #words: Uint32Array;
+
+  constructor(words: Uint32Array) {
+    this.#words = words;
+  }
+
+  #word(at: number): number {
+    return this.#words[at / 4] ?? 0;
+  }
+
+  get uid(): number {
+    return this.#word(20);
+  }
+  get mode(): number {
+    return this.#word(28) & 0xffff;
+  }
+  get isFile(): boolean {
+    return (this.mode & S_IFMT) === 0o100000;
+  }
+  get isDirectory(): boolean {
+    return (this.mode & S_IFMT) === 0o040000;
+  }
+  get isLink(): boolean {
+    return (this.mode & S_IFMT) === 0o120000;
+  }
+  get inode(): bigint {
+    return (BigInt(this.#word(36)) << 32n) | BigInt(this.#word(32));
+  }
+  get size(): number {
+    return this.#word(44) * 2 ** 32 + this.#word(40);
+  }
   /** `major:minor`, hexadecimal, as /proc/locks has it */
-  readonly device: string;
-  readonly size: number;
-  /** Wall clock, milliseconds since 1970 */
-  readonly mtimeMs: number;
+  get device(): string {
+    const hex = (number: number): string => number.toString(16).padStart(2, "0");
+    return `${hex(this.#word(136))}:${hex(this.#word(140))}`;
+  }
+  /** Wall clock, milliseconds since 1970, rounded down */
+  get mtimeMs(): number {
+    return this.#ms(112);
+  }
+  get ctimeMs(): number {
+    return this.#ms(96);
+  }
+
+  /** Whether both are of one file, which may have changed in between. */
+  isSame(other: Stat): boolean {
+    return [32, 36, 136, 140].every((at) => this.#word(at) === other.#word(at));
+  }
+
+  /** What tells one state of a file from another: device, inode, size, modification and change time. */
+  get state(): string {
+    return [136, 140, 32, 36, 40, 44, 112, 120, 96, 104].map((at) => this.#word(at).toString(36)).join(":");
+  }
+
+  /** Seconds, 64 bits, of which all that matter are in the lower half until 2106; nanoseconds. */
+  #ms(at: number): number {
+    return this.#word(at) * 1000 + Math.floor(this.#word(at + 8) / 1e6);
+  }
 }
 
 const STATX_BASIC_STATS = 0x7ff;
 
 /** statx(2); `path` "" means the descriptor itself. A symbolic link is never followed. @throws {SysError} */
 export function stat(dirfd: number, path: string): Stat {
-  const buffer = new Uint8Array(256);
+  const words = new Uint32Array(64);
   const flags = path === "" ? At.EMPTY_PATH : At.SYMLINK_NOFOLLOW;
-  check(libc().statx(dirfd, cstring(path), flags, STATX_BASIC_STATS, buffer), "statx", path);
-  return decodeStat(buffer);
+  check(libc().statx(dirfd, cstring(path), flags, STATX_BASIC_STATS, words), "statx", path);
+  return new Stat(words);
 }
 
 /** As `stat()`, following links: what a path leads to. */
 export function statTarget(path: string): Stat {
-  const buffer = new Uint8Array(256);
-  check(libc().statx(At.CWD, cstring(path), 0, STATX_BASIC_STATS, buffer), "statx", path);
-  return decodeStat(buffer);
-}
-
-function decodeStat(buffer: Uint8Array): Stat {
-  const view = new DataView(buffer.buffer);
-  const hex = (at: number): string => view.getUint32(at, true).toString(16).padStart(2, "0");
-  return {
-    uid: view.getUint32(20, true),
-    mode: view.getUint16(28, true),
-    inode: view.getBigUint64(32, true),
-    size: Number(view.getBigUint64(40, true)),
-    mtimeMs: Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6),
-    device: `${hex(136)}:${hex(140)}`,
-  };
+  const words = new Uint32Array(64);
+  check(libc().statx(At.CWD, cstring(path), 0, STATX_BASIC_STATS, words), "statx", path);
+  return new Stat(words);
 }
 
 /** Writes all of `bytes`. @throws {SysError}, after a part may have been written. */

@@ -76,6 +76,11 @@ function oldCookie(fd: number): bigint {
   return (1n << 63n) | (BigInt((major << 8) | minor) << 40n) | inode;
 }
 
+/** Our own namespace, from the first stay in another one to the end of the process; never closed, handed to nobody. */
+let home: number | undefined;
+/** Where the thread is now. */
+let here: number | undefined;
+
 /**
  * Runs `work` with the thread in another network namespace, and returns to the one it came from.
  *
@@ -87,24 +92,30 @@ function oldCookie(fd: number): bigint {
  */
 export function inNetns<T>(ns: Netns, work: () => T extends PromiseLike<unknown> ? never : T): T {
   const raw = ns.raw;
-  using home = Fd.open(HERE, Open.READ);
+  home ??= openHome();
+  const from = here ?? home;
   check(libc().setns(raw, CLONE_NEWNET), "setns", ns.what);
+  here = raw;
   try {
     return work();
   } finally {
-    if (!returned(home.raw)) {
-      const words = new TextEncoder().encode("patchbay: cannot return to its own network namespace, so it ends here\n");
-      libc().write(2, words, words);
-      libc()._exit(70);
-    }
+    if (libc().setns(from, CLONE_NEWNET) !== 0) end();
+    here = from;
   }
 }
 
-function returned(home: number): boolean {
-  if (libc().setns(home, CLONE_NEWNET) !== 0) return false;
-  try {
-    return statTarget(HERE).inode === stat(home, "").inode;
-  } catch {
-    return false;
-  }
+/** Tries the way home once before anybody depends on it: later ones have the same descriptor, and setns(2)'s word. */
+function openHome(): number {
+  const fd = Fd.open(HERE, Open.READ);
+  const inode = stat(fd.raw, "").inode;
+  check(libc().setns(fd.raw, CLONE_NEWNET), "setns", "own netns");
+  if (statTarget(HERE).inode !== inode) throw new SysError("setns", Errno.EXDEV, "own netns");
+  return fd.surrender();
+}
+
+function end(): never {
+  const words = new TextEncoder().encode("patchbay: cannot return to its own network namespace, so it ends here\n");
+  libc().write(2, words, words);
+  libc()._exit(70);
+  throw new Error("unreachable");
 }

@@ -6,22 +6,30 @@ import { inNetns, type Netns } from "./netns.ts";
 const PROC_SUPER_MAGIC = 0x9fa0;
 const MAX_BYTES = 64 * 1024;
 
+/** /proc, from the first use to the end of the process: what is mounted over it later changes nothing for us. */
+let proc: number | undefined;
+
 /**
  * Opens /proc/sys/<key>. Neither /proc nor what lies beneath may be anything but procfs: a mount or a link put there
  * would turn a write of ours to another file.
  */
 function openSysctl(key: string, flags: number): Fd {
-  using proc = Fd.open("/proc", Open.PATH | Open.DIRECTORY | Open.NOFOLLOW);
-  requireProc(proc.raw, "/proc");
+  proc ??= openProc();
   const resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS;
-  const file = Fd.adopt(openat2(proc.raw, `sys/${key}`, flags, resolve), `sysctl ${key}`);
+  const file = Fd.adopt(openat2(proc, `sys/${key}`, flags, resolve), key);
   try {
-    requireProc(file.raw, `/proc/sys/${key}`);
+    requireProc(file.raw, key);
     return file;
   } catch (thrown) {
     file[Symbol.dispose]();
     throw thrown;
   }
+}
+
+function openProc(): number {
+  using fd = Fd.open("/proc", Open.PATH | Open.DIRECTORY | Open.NOFOLLOW);
+  requireProc(fd.raw, "/proc");
+  return fd.surrender();
 }
 
 function requireProc(fd: number, path: string): void {
@@ -30,8 +38,8 @@ function requireProc(fd: number, path: string): void {
 
 /** A key is a path below /proc/sys, so that an interface name with a dot stays one part of it. */
 function requireKey(key: string): void {
-  if (/^[^/\0]+(\/[^/\0]+)*$/.test(key) && !key.split("/").some((part) => part === "." || part === "..")) return;
-  throw new SysError("sysctl", Errno.EINVAL, key);
+  const isPart = (part: string): boolean => part !== "" && part !== "." && part !== "..";
+  if (key.includes("\0") || !key.split("/").every(isPart)) throw new SysError("sysctl", Errno.EINVAL, key);
 }
 
 // Below net/ the kernel answers for the namespace of the calling thread, so all of it happens in there.
@@ -52,7 +60,8 @@ export function readProcSys(ns: Netns | undefined, key: string): string | undefi
   return within<string | undefined>(ns, () => {
     try {
       using file = openSysctl(key, Open.READ);
-      return new TextDecoder().decode(readAll(file.raw, MAX_BYTES, key)).replace(/\n$/, "");
+      const text = new TextDecoder().decode(readAll(file.raw, MAX_BYTES, key));
+      return text.endsWith("\n") ? text.slice(0, -1) : text;
     } catch (thrown) {
       if (isErrno(thrown, Errno.ENOENT)) return undefined;
       throw thrown;
