@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { JsonError, member, parseJson, withoutNulls } from "./json.ts";
 
+/** Makes a text too long for the short way: both have to say the same. */
+const scanned = " ".repeat(20_001);
+
 describe("parseJson()", () => {
   test.each([
     ["object", '{"a":[1,2.5,"x",null,true],"b":{"a":1}}'],
@@ -9,8 +12,12 @@ describe("parseJson()", () => {
     ["escapes", '{"\\u0061b":"\\ud83d\\ude00\\n"}'],
     ["big but safe", "9007199254740991"],
     ["fraction and exponent", "[1e3,1500.0,-0.5]"],
+    ["blanks, in strings too", '{ "a b":\t"c  d",\r\n "ab" : [ 1 , 2 ] }'],
+    ["letters of both cases", '{"cniVersion":"1.0.0","MTU":1500}'],
+    ["keys that are numbers", '{"b":1,"1":2}'],
   ])("takes: %s", (_, text) => {
     expect(parseJson(text)).toEqual(JSON.parse(text));
+    expect(parseJson(text + scanned)).toEqual(JSON.parse(text));
   });
 
   test.each([
@@ -22,6 +29,10 @@ describe("parseJson()", () => {
     ["NUL", '{"a":"\\u0000"}', "a NUL character at 5"],
     ["lone surrogate", '["\\ud800"]', "a lone surrogate at 1"],
     ["integer over 2^53", "[9007199254740993]", "the number 9007199254740993 that cannot be kept exactly (at 1)"],
+    ["integer of 2^53", "[9007199254740992]", "the number 9007199254740992 that cannot be kept exactly (at 1)"],
+    ["duplicate key among blanks", '{ "a" : 1, "a": 1 }', 'the key "a" twice (at 11)'],
+    ["keys equal but for case, deep down", '[{"x":{"MTU":1,"mtu":1}}]', 'the key "mtu" twice (at 15)'],
+    ["a blank's difference", '{"a":" ","a ":1,"a":""}', 'the key "a" twice (at 16)'],
     ["overflowing float", "[1e999]", "the number 1e999 that cannot be kept exactly (at 1)"],
     ["depth", "[".repeat(40), "nested deeper than 32"],
     ["tokens", `[${"1,".repeat(20_001)}1]`, "more than 20000 tokens"],
@@ -31,6 +42,7 @@ describe("parseJson()", () => {
   ])("refuses: %s", (_, text, message) => {
     expect(() => parseJson(text)).toThrow(JsonError);
     expect(() => parseJson(text)).toThrow(message);
+    expect(() => parseJson(text + scanned)).toThrow(message);
   });
 
   test("refuses bytes that are not UTF-8 and documents over the limit", () => {
@@ -54,8 +66,10 @@ describe("parseJson()", () => {
         strict = parseJson(text);
       } catch (thrown) {
         expect(thrown).toBeInstanceOf(JsonError);
+        expect(() => parseJson(text + scanned)).toThrow(JsonError);
         continue;
       }
+      expect(parseJson(text + scanned)).toEqual(JSON.parse(text));
       expect(strict).toEqual(JSON.parse(text));
     }
   });

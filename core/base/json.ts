@@ -1,6 +1,6 @@
 /**
- * Strict JSON: what two readers could understand differently is refused before anything acts on it. The scan is one
- * pass over the text; the value itself is made by the engine's own parser.
+ * Strict JSON: what two readers could understand differently is refused before anything acts on it. The value itself is
+ * made by the engine's own parser.
  */
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
@@ -37,26 +37,73 @@ const BACKSLASH = 92;
  * @throws {JsonError}
  */
 export function parseJson(input: string | Uint8Array, limits: JsonLimits = {}): Json {
-  const maxBytes = limits.maxBytes ?? 1 << 20;
+  const { maxBytes = 1 << 20, maxDepth = 32, maxTokens = 20_000 } = limits;
   if (input.length > maxBytes) throw new JsonError(`more than ${maxBytes} bytes`);
-  let text: string;
-  if (typeof input === "string") text = input;
-  else {
-    try {
-      text = new TextDecoder("utf-8", { fatal: true }).decode(input);
-    } catch {
-      throw new JsonError("not UTF-8");
-    }
-  }
-  let value: Json;
-  const flaw = scan(text, limits.maxDepth ?? 32, limits.maxTokens ?? 20_000);
+  const text = typeof input === "string" ? input : decode(input);
+  // No token is shorter than a character, so a text this short needs no count.
+  const plain = text.length > maxTokens ? undefined : parsePlain(text, maxDepth);
+  if (plain !== undefined) return plain;
+  const flaw = scan(text, maxDepth, maxTokens);
   if (flaw !== undefined) throw new JsonError(flaw);
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
     throw new JsonError(cause instanceof Error ? cause.message.replace(/^JSON Parse error: /, "") : String(cause));
   }
-  return value;
+}
+
+let decoder: TextDecoder | undefined;
+
+function decode(bytes: Uint8Array): string {
+  decoder ??= new TextDecoder("utf-8", { fatal: true });
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    throw new JsonError("not UTF-8");
+  }
+}
+
+/**
+ * Most documents were written by a program and come out of `JSON.stringify` as they went in, but for blanks: then no
+ * key was there twice and no number was changed, and the value shows the rest. The engine's own parser and writer do
+ * in microseconds what the scan takes a millisecond for.
+ *
+ * @returns undefined for any other text, which may be in order all the same: the scan says what is wrong with it.
+ */
+function parsePlain(text: string, maxDepth: number): Json | undefined {
+  if (text.includes("\\u")) return undefined; // NUL and lone surrogates come in no other way
+  let value: Json;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const again = JSON.stringify(value);
+  if (again !== text && withoutBlanks(again) !== withoutBlanks(text)) return undefined;
+  return isPlain(value, maxDepth) ? value : undefined;
+}
+
+/** Blanks in strings go too: what is left has the same quotes, so still the same strings in the same places. */
+const withoutBlanks = (text: string): string => text.replace(/[ \t\n\r]+/g, "");
+
+function isPlain(value: Json, depthLeft: number): boolean {
+  if (typeof value === "number") return Math.abs(value) <= Number.MAX_SAFE_INTEGER;
+  if (typeof value !== "object" || value === null) return true;
+  if (depthLeft === 0) return false;
+  if (Array.isArray(value)) {
+    for (const item of value) if (!isPlain(item, depthLeft - 1)) return false;
+    return true;
+  }
+  const object = value as JsonObject;
+  const keys = Object.keys(object);
+  let anyCase = false;
+  for (const key of keys) {
+    if (FORBIDDEN.has(key)) return false;
+    anyCase ||= key.toLowerCase() !== key;
+    const inner = object[key];
+    if (typeof inner !== "string" && inner !== undefined && !isPlain(inner, depthLeft - 1)) return false;
+  }
+  return !anyCase || new Set(keys.map((key) => key.toLowerCase())).size === keys.length;
 }
 
 /** Finds what `JSON.parse` would let pass. Syntax is left to it: on broken text the scan only has to end. */
