@@ -22,6 +22,7 @@ export interface Orphan {
 export function findOrphans(operation: Operation): readonly Orphan[] {
   const { node } = operation;
   const orphans: Orphan[] = [];
+  node.store.durable.sweep();
   for (const container of node.store.containers()) {
     using state = operation.lockIfFree(container);
     if (state === undefined) continue;

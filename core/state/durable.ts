@@ -4,6 +4,7 @@
  * without waiting for the disk: a DEL after a power failure may lack it, as CNI allows, and a DEL after a reboot needs
  * it for nothing that the reboot did not take.
  */
+import { lstatSync, readdirSync, unlinkSync } from "node:fs";
 import { isObject, type JsonObject } from "../base/json.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
@@ -13,6 +14,11 @@ import { Quarantine } from "./quarantine.ts";
 
 const MAX_RECORD_BYTES = 4 << 20;
 const RECORD = /^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})@([0-9a-f]{16})-(\d{1,4})\.record$/;
+
+/** As `Dir.replace()` names what it is writing. */
+const UNFINISHED = /^\..*\.new$/;
+/** No writer takes that long. */
+const WRITER_MS = 3_600_000;
 
 /** Which delegate's record it is. */
 export interface RecordId {
@@ -135,6 +141,22 @@ export class Durable {
       return dir?.removeReplaced(recordName(id)) ?? false;
     } catch (cause) {
       throw this.#failure("remove", id, cause);
+    }
+  }
+
+  /**
+   * Removes what is left of records that a killed process, or a power failure, kept from their place, when no writer can
+   * still be at them. A DEL of the same boot has removed its own already.
+   */
+  sweep(): void {
+    const before = Date.now() - WRITER_MS;
+    try {
+      for (const name of readdirSync(this.#path)) {
+        const path = `${this.#path}/${name}`;
+        if (UNFINISHED.test(name) && lstatSync(path).mtimeMs < before) unlinkSync(path);
+      }
+    } catch {
+      // No records yet, or one that another process has just put in its place: there is a next time.
     }
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import type { DurableRecord } from "./durable.ts";
 import { Scratch } from "./support.ts";
 
@@ -44,6 +44,19 @@ describe("Durable", () => {
     for (const kind of ["record", "result"]) writeFileSync(`${scratch.path}/lib/records/.c1@${key}-0.${kind}.new`, "");
     expect(durable.remove(record)).toBe(true);
     expect(readdirSync(`${scratch.path}/lib/records`)).toEqual([]);
+  });
+
+  test("sweeps what a power failure cut short, and leaves a writer of now alone", () => {
+    using scratch = new Scratch();
+    const { durable } = scratch.store();
+    durable.sweep();
+    durable.put(record);
+    const records = `${scratch.path}/lib/records`;
+    const names = [".c9@x-0.record.new", ".c8@x-0.record.new"] as const;
+    for (const name of names) writeFileSync(`${records}/${name}`, "");
+    utimesSync(`${records}/${names[0]}`, 1, 1);
+    durable.sweep();
+    expect(readdirSync(records).sort()).toEqual([names[1], `c1@${key}-0.record`]);
   });
 
   test("a record cut at any byte is quarantined, a result cut short is left out", () => {
