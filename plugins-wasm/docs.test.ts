@@ -70,5 +70,5 @@ test("docs/writing-plugins.md has a plugin that works", () => {
     interfaces: [{ name: "net1", mac: "02:00:00:00:00:01", sandbox: "/run/netns/p" }],
     ips: [{ interface: 0, address: "10.1.0.5/24" }],
   });
-  expect(end.calls.map(([name]) => name)).toEqual(["link_create", "ipam_add", "addr_add", "link_set"]);
+  expect(end.calls.map(([name]) => name)).toEqual(["link_create", "ipam_add", "link_configure"]);
 });

@@ -78,6 +78,7 @@ function plausible(name: string): JsonObject {
   const some: { [call: string]: JsonObject } = {
     link_create: { kind: "dummy" },
     link_set: { link: 1 },
+    link_configure: { link: 1 },
     link_move: { link: 1, to: "pod" },
     link_wait: { link: 1, for: "running" },
     addr_add: { link: 1, address: "10.9.0.5/24" },
@@ -134,6 +135,51 @@ describe("every call", () => {
     expect(answer.code).toBe(120);
     expect(answer.msg).toBe(`Cannot make the call "${name}" for plugin "wide": "surprise": expected no such member`);
     expect(guest.journal.entries).toEqual([]);
+  });
+});
+
+describe("link_configure", () => {
+  const withLink = (guest: TestGuest): JsonObject => {
+    const link = guest.must("link_create", { kind: "veth" });
+    guest.must("ipam_add");
+    return link;
+  };
+  test("gives a link its sysctls, addresses and routes, and nothing of it is in the journal", () => {
+    const sim = new Sim();
+    const guest = sim.guest();
+    const link = withLink(guest);
+    const before = guest.journal.entries.length;
+    guest.must("link_configure", {
+      link: link.link,
+      sysctls: [
+        { key: "net/ipv4/conf/<link>/arp_notify", value: "1" },
+        { key: "net/ipv4/conf/<link>/rp_filter", value: "1", optional: true },
+      ],
+      addresses: [{ address: "10.9.0.5/24" }],
+      routes: [{ dst: "0.0.0.0/0", gateway: "10.9.0.1" }],
+    });
+    expect(guest.journal.entries).toHaveLength(before);
+    const pod = sim.pod;
+    expect(pod.linkByName("eth0")?.up).toBe(true);
+    expect(pod.sysctl("net/ipv4/conf/eth0/arp_notify")).toBe("1");
+    expect(pod.routes({ family: 4 }).filter((r) => r.dst === undefined)).toHaveLength(1);
+  });
+  test.each([
+    ["a sysctl that is not granted", { sysctls: [{ key: "net/ipv4/conf/<link>/rp_filter", value: "1" }] }, 121],
+    ["a sysctl of something else", { sysctls: [{ key: "net/ipv4/conf/all/arp_notify", value: "1" }] }, 120],
+    ["a gateway out of reach", { routes: [{ dst: "0.0.0.0/0", gateway: "10.200.0.1" }] }, 123],
+  ] as const)("refuses %s", (_, more, code) => {
+    const guest = new Sim().guest();
+    expect(guest.code("link_configure", { link: withLink(guest).link, ...more })).toBe(code);
+  });
+  test("refuses the node's end, and a link that was there before", () => {
+    const sim = new Sim();
+    const guest = sim.guest();
+    const { peer } = withLink(guest) as { peer: JsonObject };
+    expect(guest.code("link_configure", { link: peer.link })).toBe(120);
+    const later = sim.guest();
+    const opened = later.must("link_open", { name: "eth0" });
+    expect(later.code("link_configure", { link: opened.link })).toBe(120);
   });
 });
 

@@ -18,6 +18,7 @@ export const hostCalls: readonly HostCall[] = [
   link.linkOpen,
   link.linkList,
   link.linkSet,
+  link.linkConfigure,
   link.linkMove,
   link.linkDelete,
   link.linkWait,

@@ -109,6 +109,16 @@ export class GuestContext {
     );
   }
 
+  /** As `permit()`; of what may be left undone it answers whether it is granted. @throws {CniError} 121 or 122 */
+  may(rule: CallRule, target: Target, optional: boolean): boolean {
+    if (optional && !decide(this.setup, rule, target).allow) {
+      this.denied++;
+      return false;
+    }
+    this.permit(rule, target);
+    return true;
+  }
+
   /** Takes what an IPAM answered as the attachment's. */
   takeIpam(result: IpamAnswer): void {
     this.#takeAddresses(result.ips as unknown as Json);

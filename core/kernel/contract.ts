@@ -483,6 +483,56 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
       ]);
     });
 
+    describe("several at once", () => {
+      test("joinBridge() makes a port with its settings, and tells the bridge's address", () => {
+        const master = bridge();
+        const { near } = veth();
+        const change = { master: master.index, alias: "of a pod", up: true, hairpin: true, isolated: true };
+        expect(host.joinBridge(near.index, change)).toBe(macs.bridge);
+        expect(host.linkByIndex(near.index)).toMatchObject({
+          master: master.index,
+          alias: "of a pod",
+          port: { hairpin: true, isolated: true },
+        });
+        expect(errnoOf(() => host.joinBridge(near.index, { master: 999_999 }))).not.toBe("");
+      });
+      test("configureLink() adds addresses, brings the link up and adds routes over it", () => {
+        const { far } = veth();
+        pod.setLink(far.index, { up: false });
+        const gateway = ip("10.7.0.1");
+        const configuration = {
+          addresses: [{ address: cidr("10.7.0.5/24") }, { address: cidr("10.8.0.5/24") }],
+          routes: [{ family: 4, gateway, index: far.index } as const],
+        };
+        pod.configureLink(far.index, configuration);
+        expect(pod.linkByIndex(far.index)?.up).toBe(true);
+        const addresses = pod.addresses(far.index).map((a) => formatCidr(a.address));
+        expect(addresses).toContain("10.7.0.5/24");
+        expect(addresses).toContain("10.8.0.5/24");
+        const found = pod.routes({ family: 4, index: far.index }).filter((r) => r.dst === undefined);
+        expect(found.map((r) => r.gateway && formatIp(r.gateway))).toEqual(["10.7.0.1"]);
+        expect(errnoOf(() => pod.configureLink(far.index, configuration))).toBe("EEXIST");
+      });
+      test("configureLink() says what was refused", () => {
+        const { far } = veth();
+        const routes = [{ family: 4, gateway: ip("10.99.9.1"), index: far.index } as const];
+        expect(() => pod.configureLink(far.index, { addresses: [], routes })).toThrow(/add route "default"/);
+        expect(errnoOf(() => pod.configureLink(999_999, { addresses: [], routes: [] }))).toBe("ENODEV");
+      });
+      test("setSysctls() writes in order, and goes on after what is optional", () => {
+        veth();
+        pod.setSysctls([
+          { key: "net/ipv4/conf/eth0/nothing", value: "1", optional: true },
+          { key: "net/ipv4/conf/eth0/arp_notify", value: "1" },
+        ]);
+        expect(pod.sysctl("net/ipv4/conf/eth0/arp_notify")).toBe("1");
+        const missing = { key: "net/ipv4/conf/eth0/nothing", value: "1" };
+        const after = { key: "net/ipv4/conf/eth0/arp_notify", value: "0" };
+        expect(() => pod.setSysctls([missing, after])).toThrow(/ENOENT/);
+        expect(pod.sysctl("net/ipv4/conf/eth0/arp_notify")).toBe("1");
+      });
+    });
+
     describe("sysctls", () => {
       test("sysctl() reads, answers undefined for what is not there, and setSysctl() writes here only", () => {
         veth();

@@ -59,6 +59,8 @@ export interface Link {
   readonly data?: LinkData;
   /** What its bridge keeps of it. */
   readonly port?: { readonly hairpin: boolean; readonly isolated: boolean };
+  /** Its `accept_ra`; absent where the kernel does not say. */
+  readonly acceptRa?: number;
 }
 
 export interface LinkData {
@@ -173,6 +175,20 @@ export interface RouteFilter {
   readonly table?: number | undefined;
 }
 
+/** What a link gets at once: first the addresses, then it goes up, last the routes over it, beside those there are. */
+export interface LinkConfiguration {
+  readonly addresses: readonly LinkAddress[];
+  readonly routes: readonly Route[];
+}
+
+export interface SysctlSetting {
+  /** With slashes, such as "net/ipv4/ip_forward". */
+  readonly key: string;
+  readonly value: string;
+  /** What cannot be set is left as it is. */
+  readonly optional?: boolean;
+}
+
 export interface Rule {
   readonly family: 4 | 6;
   readonly from?: Cidr | undefined;
@@ -276,6 +292,13 @@ export interface Kernel extends Disposable {
   linkByIndex(index: number): Link | undefined;
   links(): Link[];
   setLink(index: number, change: LinkChange): void;
+  /**
+   * Makes a link a port of its bridge, with the other changes. @returns the address that the bridge has then: one that
+   * was not given its own follows its ports
+   */
+  joinBridge(index: number, change: LinkChange & { readonly master: number }): string;
+  /** @throws KernelError for the first of it that is refused; what comes after that may have been done */
+  configureLink(index: number, configuration: LinkConfiguration): void;
   /** @returns the link as it is there; its index may be another */
   moveLink(index: number, to: Kernel, name?: string): Link;
   /** @returns whether it was there */
@@ -317,6 +340,8 @@ export interface Kernel extends Disposable {
   sysctl(key: string): string | undefined;
   /** @throws SysError ENOENT for one that the kernel lacks */
   setSysctl(key: string, value: string): void;
+  /** Sets several in their order. @throws SysError for the first that is not optional and cannot be set */
+  setSysctls(settings: readonly SysctlSetting[]): void;
 
   /** One transaction: all of it, or nothing. */
   nft(changes: readonly NftChange[]): void;

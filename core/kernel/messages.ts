@@ -3,7 +3,7 @@ import { type Cidr, formatMac, type Ip, lastIp, parseMac } from "../base/ip.ts";
 import { AddressFlag, type AddressMessage, type AddressRequest } from "../netlink/address.ts";
 import { BridgeFlag, type BridgeLinkMessage, type BridgeLinkRequest, VlanFlag } from "../netlink/bridge-vlan.ts";
 import { type MacvlanMode, macvlanModes } from "../netlink/kinds/macvlan.ts";
-import { LinkFlag, type LinkMessage, type LinkRequest } from "../netlink/link.ts";
+import { type FoundLink, LinkFlag, type LinkRequest } from "../netlink/link.ts";
 import { Family } from "../netlink/message.ts";
 import { type NeighbourMessage, type NeighbourRequest, NeighbourState } from "../netlink/neighbour.ts";
 import {
@@ -128,10 +128,11 @@ const modeOf = (mode: number): MacvlanMode | undefined => {
   return undefined;
 };
 
-export function toLink(m: LinkMessage): Link {
+export function toLink(m: FoundLink): Link {
   const { flags, info } = m;
   const data = linkData(info);
   const port = info?.bridgePort;
+  const acceptRa = m.families?.ipv6?.acceptRa;
   return {
     index: m.index,
     name: m.name ?? "",
@@ -151,10 +152,11 @@ export function toLink(m: LinkMessage): Link {
     txQueueLength: m.txQueueLength ?? 0,
     ...(data === undefined ? {} : { data }),
     ...(port === undefined ? {} : { port: { hairpin: port.hairpin === 1, isolated: port.isolated === 1 } }),
+    ...(acceptRa === undefined ? {} : { acceptRa }),
   };
 }
 
-function linkData(info: LinkMessage["info"]): LinkData | undefined {
+function linkData(info: FoundLink["info"]): LinkData | undefined {
   if (info?.bridge !== undefined) return { vlanFiltering: info.bridge.vlanFiltering === 1 };
   if (info?.macvlan === undefined) return undefined;
   const mode = modeOf(info.macvlan.mode ?? 0);

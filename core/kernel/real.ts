@@ -1,10 +1,11 @@
 /** A network namespace over netlink. Its sockets are opened in the namespace when first needed, and kept. */
 import type { Ip } from "../base/ip.ts";
-import { formatCidr, parseMac } from "../base/ip.ts";
+import { formatCidr, formatMac, parseMac } from "../base/ip.ts";
 import { AddressFlag, address } from "../netlink/address.ts";
 import { BRVLAN_COMPRESSED, bridgeLink } from "../netlink/bridge-vlan.ts";
-import { type Clock, Conversation, type Request } from "../netlink/conversation.ts";
-import { type LinkRequest, link, SKIP_STATS } from "../netlink/link.ts";
+import { type Answer, type Clock, Conversation, isTransient, type Request } from "../netlink/conversation.ts";
+import { type FoundLink, foundLink, LinkFlag, type LinkRequest, link, macOnly, SKIP_STATS } from "../netlink/link.ts";
+import { ifinfomsg } from "../netlink/link-header.ts";
 import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
 import { neighbour } from "../netlink/neighbour.ts";
 import { chain, type ElementsMessage, elements, type NftFamily, NftMessage, rule as nftRule } from "../netlink/nft.ts";
@@ -16,7 +17,7 @@ import { Errno } from "../sys/error.ts";
 import { NetlinkSocket } from "../sys/netlink-socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { sendRaw } from "../sys/packet.ts";
-import { readProcSys, writeProcSys } from "../sys/proc.ts";
+import { readProcSys, writeProcSys, writeProcSysAll } from "../sys/proc.ts";
 import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
 import {
   type BridgeVlan,
@@ -25,6 +26,7 @@ import {
   type Link,
   type LinkAddress,
   type LinkChange,
+  type LinkConfiguration,
   type LinkSpec,
   type Neighbour,
   type NftChange,
@@ -32,6 +34,7 @@ import {
   type Route,
   type RouteFilter,
   type Rule,
+  type SysctlSetting,
 } from "./kernel.ts";
 import {
   addressRequest,
@@ -74,6 +77,8 @@ const GENERATIONS_TIMEOUT_MS = 10_000;
 const FIRST_GROUP = 0x10000;
 /** IFLA_IFNAME of 16 bytes has no room for its NUL, and the kernel says so in a hundred ways. */
 const NAME_BYTES = 15;
+
+const RUNNING = LinkFlag.UP | LinkFlag.RUNNING;
 
 /** Pauses between two looks at what is being waited for: quick at first, for mostly it is there at once. */
 const pauseMs = (look: number): number => (look < 4 ? 1 : look < 10 ? 3 : 10);
@@ -123,10 +128,20 @@ class RealKernel implements Kernel {
       ...(peer === undefined ? {} : { peer: peer.#ns.raw }),
     });
     const filtering = spec.kind === "bridge" && (spec.vlanFiltering === true || spec.vlanDefaultPvid !== undefined);
-    this.#do(doing, { type: Rtm.NEWLINK, flags: Flag.CREATE | Flag.EXCL, codec: link, value }, filtering);
-
     const home = born ?? this;
-    const made = home.linkByName(spec.name);
+    const create: Request = { type: Rtm.NEWLINK, flags: Flag.CREATE | Flag.EXCL, codec: link, value };
+    const look = getLink({ name: spec.name, extMask: SKIP_STATS });
+    let found: Answer | undefined;
+    if (home === this) {
+      // Read in the same breath. When it was refused, the answer is about a link that was there before.
+      const [verdict, answer] = this.#rtnetlink.askAll([create, look]);
+      if (verdict === undefined || isTransient(verdict.errno)) this.#do(doing, create, filtering);
+      else {
+        this.#refuse(doing, verdict, filtering);
+        found = answer;
+      }
+    } else this.#do(doing, create, filtering);
+    const made = toFound(doing, found ?? home.#rtnetlink.ask(look));
     if (made === undefined) throw new KernelError(doing, Errno.ENODEV, "it was made, and taken away at once");
     if (spec.alias === undefined) return made;
     try {
@@ -149,15 +164,12 @@ class RealKernel implements Kernel {
   }
 
   #link(doing: string, value: LinkRequest): Link | undefined {
-    const answer = this.#rtnetlink.ask({ type: Rtm.GETLINK, codec: link, value, reply: link });
-    if (answer.errno === Errno.ENODEV) return undefined;
-    refuse(doing, answer);
-    return answer.reply === undefined ? undefined : toLink(answer.reply);
+    return toFound(doing, this.#rtnetlink.ask(getLink(value)));
   }
 
   links(): Link[] {
     const value = { extMask: SKIP_STATS };
-    return this.#dump("list links", { type: Rtm.GETLINK, codec: link, value, reply: link }).map(toLink);
+    return this.#dump("list links", getLink(value)).map(toLink);
   }
 
   setLink(index: number, change: LinkChange): void {
@@ -166,6 +178,42 @@ class RealKernel implements Kernel {
     const filtering = change.vlanFiltering !== undefined;
     for (const value of changeLink(doing, index, change)) {
       this.#do(doing, { type: Rtm.NEWLINK, codec: link, value }, filtering);
+    }
+  }
+
+  joinBridge(index: number, change: LinkChange & { readonly master: number }): string {
+    const doing = `change link ${index}`;
+    const messages = changeLink(doing, index, change).map(
+      (value): Request => ({ type: Rtm.NEWLINK, codec: link, value }),
+    );
+    const look = {
+      type: Rtm.GETLINK,
+      codec: link,
+      value: { index: change.master, extMask: SKIP_STATS },
+      reply: macOnly,
+    };
+    const answers = this.#askInTurn([...messages, look]);
+    for (const [i, answer] of answers.entries())
+      refuse(i < messages.length ? doing : `read link ${change.master}`, answer);
+    const { address: mac } = (answers.at(-1)?.reply ?? {}) as { address?: Uint8Array };
+    return mac === undefined ? "" : formatMac(mac);
+  }
+
+  configureLink(index: number, { addresses, routes }: LinkConfiguration): void {
+    const flags = Flag.CREATE | Flag.EXCL;
+    const up = { index, flags: LinkFlag.UP, change: LinkFlag.UP };
+    const requests: Request[] = [
+      ...addresses.map((a) => ({ type: Rtm.NEWADDR, flags, codec: address, value: addressRequest(index, a, true) })),
+      { type: Rtm.NEWLINK, codec: link, value: up },
+      ...routes.map((r) => {
+        return { type: Rtm.NEWROUTE, flags: Flag.CREATE | Flag.APPEND, codec: route, value: routeRequest(r, true) };
+      }),
+    ];
+    for (const [i, answer] of this.#askInTurn(requests).entries()) {
+      if (answer.errno === 0) continue;
+      const [a, r] = [addresses[i], routes[i - addresses.length - 1]];
+      const doing = a ? addingAddress(index, a) : r ? `add route ${showRoute(r)}` : `change link ${index}`;
+      refuse(doing, answer);
     }
   }
 
@@ -235,9 +283,8 @@ class RealKernel implements Kernel {
   // --- Addresses -----------------------------------------------------------------------------------------------------
 
   addAddress(index: number, a: LinkAddress): void {
-    const doing = `add address "${formatCidr(a.address)}" to link ${index}`;
     const value = addressRequest(index, a, true);
-    this.#do(doing, { type: Rtm.NEWADDR, flags: Flag.CREATE | Flag.EXCL, codec: address, value });
+    this.#do(addingAddress(index, a), { type: Rtm.NEWADDR, flags: Flag.CREATE | Flag.EXCL, codec: address, value });
   }
 
   deleteAddress(index: number, a: LinkAddress): boolean {
@@ -352,6 +399,10 @@ class RealKernel implements Kernel {
 
   setSysctl(key: string, value: string): void {
     writeProcSys(this.#ns, key, value);
+  }
+
+  setSysctls(settings: readonly SysctlSetting[]): void {
+    if (settings.length > 0) writeProcSysAll(this.#ns, settings);
   }
 
   // --- nf_tables -----------------------------------------------------------------------------------------------------
@@ -470,9 +521,10 @@ class RealKernel implements Kernel {
   waitRunning(index: number, timeoutMs: number): boolean {
     const deadline = deadlineIn(timeoutMs);
     for (let look = 0; ; look++) {
-      const found = this.linkByIndex(index);
-      if (found === undefined) throw new KernelError(`wait for link ${index}`, Errno.ENODEV);
-      if (found.running) return true;
+      const value = { index, extMask: SKIP_STATS };
+      const answer = this.#rtnetlink.ask({ type: Rtm.GETLINK, codec: link, value, reply: ifinfomsg });
+      refuse(`wait for link ${index}`, answer);
+      if (((answer.reply?.flags ?? 0) & RUNNING) === RUNNING) return true;
       if (monotonicMs() >= deadline) return false;
       sleepMs(pauseMs(look));
     }
@@ -503,9 +555,26 @@ class RealKernel implements Kernel {
 
   /** @param filtering The request needs VLAN filtering, about whose absence the kernel says nothing more. */
   #do(doing: string, request: Request, filtering = false): void {
-    const verdict = this.#rtnetlink.ask(request);
+    this.#refuse(doing, this.#rtnetlink.ask(request), filtering);
+  }
+
+  #refuse(doing: string, verdict: Verdict, filtering: boolean): void {
     const unsaid = filtering && verdict.errno === Errno.EOPNOTSUPP && verdict.text === undefined;
     refuse(doing, unsaid ? { errno: verdict.errno, text: NO_FILTERING } : verdict);
+  }
+
+  /**
+   * Sends requests in one datagram. What the kernel could not take just now, and what was refused after that, perhaps
+   * for that, is asked again singly.
+   */
+  #askInTurn(requests: readonly Request[]): Answer[] {
+    const answers = this.#rtnetlink.askAll(requests);
+    const first = answers.findIndex((answer) => isTransient(answer.errno));
+    if (first < 0) return answers;
+    return answers.map((answer, i) => {
+      const request = requests[i];
+      return i < first || answer.errno === 0 || request === undefined ? answer : this.#rtnetlink.ask(request);
+    });
   }
 
   #remove(doing: string, request: Request, absent: readonly number[]): boolean {
@@ -522,6 +591,23 @@ class RealKernel implements Kernel {
     return answer.replies;
   }
 }
+
+const getLink = (value: LinkRequest): Request<FoundLink> => ({
+  type: Rtm.GETLINK,
+  codec: link,
+  value,
+  reply: foundLink,
+});
+
+/** The link of an answer; undefined when there is none. */
+function toFound(doing: string, answer: Answer): Link | undefined {
+  if (answer.errno === Errno.ENODEV) return undefined;
+  refuse(doing, answer);
+  return answer.reply === undefined ? undefined : toLink(answer.reply as FoundLink);
+}
+
+const addingAddress = (index: number, a: LinkAddress): string =>
+  `add address "${formatCidr(a.address)}" to link ${index}`;
 
 function refuse(doing: string, verdict: Verdict): void {
   if (verdict.errno !== 0) throw new KernelError(doing, verdict.errno, verdict.text);

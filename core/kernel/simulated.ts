@@ -13,6 +13,7 @@ import {
   type Link,
   type LinkAddress,
   type LinkChange,
+  type LinkConfiguration,
   type LinkData,
   type LinkSpec,
   type Neighbour,
@@ -21,6 +22,7 @@ import {
   type Route,
   type RouteFilter,
   type Rule,
+  type SysctlSetting,
 } from "./kernel.ts";
 import { applyNft, type SimTable } from "./simulated-nft.ts";
 
@@ -382,6 +384,17 @@ class SimulatedKernel implements Kernel {
     return [...this.#ns.links.values()].map(show);
   }
 
+  joinBridge(index: number, change: LinkChange & { readonly master: number }): string {
+    this.setLink(index, change);
+    return this.linkByIndex(change.master)?.mac ?? "";
+  }
+
+  configureLink(index: number, configuration: LinkConfiguration): void {
+    for (const address of configuration.addresses) this.addAddress(index, address);
+    this.setLink(index, { up: true });
+    for (const route of configuration.routes) this.addRoute(route, "append");
+  }
+
   setLink(index: number, change: LinkChange): void {
     const doing = `change link ${index}`;
     this.#begin("setLink", doing, { index, ...change });
@@ -726,6 +739,16 @@ class SimulatedKernel implements Kernel {
     const found = this.#find(key);
     if (found === undefined) throw new SysError("openat2", Errno.ENOENT, `sys/${key}`);
     found.store.set(found.at, value);
+  }
+
+  setSysctls(settings: readonly SysctlSetting[]): void {
+    for (const { key, value, optional } of settings) {
+      try {
+        this.setSysctl(key, value);
+      } catch (thrown) {
+        if (optional !== true) throw thrown;
+      }
+    }
   }
 
   // --- nf_tables -----------------------------------------------------------------------------------------------------

@@ -55,6 +55,9 @@ const MAX_REPLIES = 1_000_000;
 /** Longest pause between two tries; the n-th lies between half of it and it, times 2^n / 2^TRIES. */
 const LONGEST_PAUSE_MS = 64;
 
+/** Whether the kernel may take the same request a moment later. */
+export const isTransient = (errno: number): boolean => errno === EBUSY || errno === EAGAIN || errno === ENOBUFS;
+
 const errnoOf = (thrown: unknown): number =>
   typeof thrown === "object" && thrown !== null && "errno" in thrown && typeof thrown.errno === "number"
     ? thrown.errno
@@ -84,7 +87,7 @@ export class Conversation {
     for (let attempt = 1; ; attempt++) {
       const answer = this.#exchange([request], deadline)[0] as Answer<Reply>;
       const { errno } = answer;
-      if (errno !== EBUSY && errno !== EAGAIN && errno !== ENOBUFS) return answer;
+      if (!isTransient(errno)) return answer;
       if (attempt === TRIES || !this.pause(attempt, deadline)) return answer;
     }
   }

@@ -1,5 +1,5 @@
 /** Links, `RTM_*LINK`. Source: linux/rtnetlink.h, linux/if_link.h */
-import { attrs, body, bytes, cstr, type Into, i32, type Of, text, u8, u32 } from "../wire/codec.ts";
+import { attrs, body, bytes, type Codec, cstr, type Into, i32, type Of, text, u8, u32 } from "../wire/codec.ts";
 import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
 import { macvlan } from "./kinds/macvlan.ts";
@@ -44,6 +44,42 @@ const linkAttrs = attrs({
 export const link = body(ifinfomsg, linkAttrs);
 export type LinkMessage = Of<typeof link>;
 export type LinkRequest = Into<typeof link>;
+
+/** `IFLA_INET6_CONF`: one number a setting, of which this is the fourth. Source: linux/ipv6.h, `DEVCONF_ACCEPT_RA` */
+const acceptRa: Codec<number | undefined> = {
+  write() {},
+  read: (from, start, end) => (end - start < 16 ? undefined : i32.read(from, start + 12, end)),
+};
+
+/** What of a link is read: the messages are long, and most of what they say is of no use here. */
+export const foundLink = body(
+  ifinfomsg,
+  attrs({
+    address: [1, bytes],
+    name: [3, cstr],
+    mtu: [4, u32],
+    parent: [5, u32],
+    master: [10, u32],
+    txQueueLength: [13, u32],
+    info: [
+      18,
+      attrs({
+        kind: [1, text],
+        bridge: [2, attrs({ vlanFiltering: [7, u8] }), { when: ["kind", "bridge"] }],
+        macvlan: [2, macvlan, { when: ["kind", "macvlan"] }],
+        portKind: [4, text],
+        bridgePort: [5, attrs({ hairpin: [4, u8], isolated: [33, u8] }), { when: ["portKind", "bridge"] }],
+      }),
+    ],
+    alias: [20, text],
+    families: [26, attrs({ ipv6: [10, attrs({ acceptRa: [2, acceptRa] })] })], // IFLA_AF_SPEC
+    group: [27, u32],
+    parentNetnsId: [37, i32],
+  }),
+);
+export type FoundLink = Of<typeof foundLink>;
+
+export const macOnly = body(ifinfomsg, attrs({ address: [1, bytes] }));
 
 /** `IFF_*`, the bits of `flags` that are read or set here. Source: linux/if.h */
 export const LinkFlag = {

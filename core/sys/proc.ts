@@ -78,3 +78,30 @@ export function writeProcSys(ns: Netns | undefined, key: string, value: string):
     writeAll(file.raw, new TextEncoder().encode(`${value}\n`), key);
   });
 }
+
+/** One of several sysctls to write. */
+export interface SysctlValue {
+  readonly key: string;
+  readonly value: string;
+  /** What cannot be written is left as it is. */
+  readonly optional?: boolean;
+}
+
+/**
+ * Writes several sysctls in one stay in the namespace.
+ *
+ * @throws {SysError} for the first that cannot be written and is not optional.
+ */
+export function writeProcSysAll(ns: Netns | undefined, values: readonly SysctlValue[]): void {
+  for (const { key } of values) requireKey(key);
+  within<void>(ns, () => {
+    for (const { key, value, optional } of values) {
+      try {
+        using file = openSysctl(key, Open.WRITE);
+        writeAll(file.raw, new TextEncoder().encode(`${value}\n`), key);
+      } catch (thrown) {
+        if (optional !== true || !(thrown instanceof SysError)) throw thrown;
+      }
+    }
+  });
+}

@@ -15,6 +15,8 @@ export interface BoundCall {
 
 const pascal = (name: string): string => name.replaceAll(/(?:^|_)([a-z])/g, (_, c: string) => c.toUpperCase());
 const camel = (name: string): string => name.replaceAll(/_([a-z])/g, (_, c: string) => c.toUpperCase());
+/** `routes` is a list of `Route`, `addresses` of `Address`. */
+const singular = (name: string): string => name.replace(/(?<=s)es$|s$/, "");
 const upperFirst = (name: string): string => name.slice(0, 1).toUpperCase() + name.slice(1);
 
 /** Type and initial value of a member, and the statement that writes it. */
@@ -37,7 +39,7 @@ function member(key: string, s: Schema, owner: string): { type: string; initial:
         return { type: "string[] | null", initial: "null", write: `w.texts(${at});`, also: "" };
       if (s.items.type !== "object")
         throw new Error(`Cannot bind "${key}": no array of ${s.items.type} in AssemblyScript`);
-      const name = owner + upperFirst(key).replace(/s$/, "");
+      const name = owner + singular(upperFirst(key));
       const write = `const ${key}_ = this.${key};\n    if (${key}_) {\n      w.beginArray("${key}");\n      for (let i = 0; i < ${key}_.length; i++) {\n        w.beginObject();\n        ${key}_[i].write(w);\n        w.endObject();\n      }\n      w.endArray();\n    }`;
       return { type: `${name}[] | null`, initial: "null", write, also: requestClass(name, s.items.keys, "") };
     }

@@ -38,6 +38,15 @@ function refuseForeign(what: string): CniError {
   });
 }
 
+/** The address of a request. */
+export function toAddress(r: { address: string; noDad: boolean; noPrefixRoute: boolean }): LinkAddress {
+  return {
+    address: cidrOf(r.address),
+    ...(r.noDad ? { noDad: true } : {}),
+    ...(r.noPrefixRoute ? { noPrefixRoute: true } : {}),
+  };
+}
+
 const addressRequest = {
   link: handle,
   address: { ...cidr, required: true, doc: "With prefix length, host bits kept" },
@@ -82,11 +91,7 @@ export const addrAdd = hostCall({
       guest.intend({ do: "address", in: link.in, link: { name: link.name, index: link.index }, address: r.address });
     }
     try {
-      kernel.addAddress(link.index, {
-        address,
-        ...(r.noDad ? { noDad: true } : {}),
-        ...(r.noPrefixRoute ? { noPrefixRoute: true } : {}),
-      });
+      kernel.addAddress(link.index, toAddress(r));
     } catch (thrown) {
       if (!isShared || !isExisting(thrown)) throw thrown;
       return { created: false };
@@ -153,7 +158,7 @@ export const addrList = hostCall({
 
 // --- routes ----------------------------------------------------------------------------------------------------------
 
-const routeKeys = {
+export const routeKeys = {
   dst: { ...cidr, required: true, doc: "`0.0.0.0/0` or `::/0` for a default route" },
   gateway: ip,
   source: { ...ip, doc: "Address that packets get by preference" },
@@ -166,7 +171,7 @@ const routeKeys = {
 } as const satisfies Keys;
 type RouteRequest = ValueOfKeys<typeof routeKeys>;
 
-function toRoute(r: RouteRequest, index: number): Route {
+export function toRoute(r: RouteRequest, index: number): Route {
   const dst = cidrOf(r.dst);
   return {
     family: dst.ip.family,

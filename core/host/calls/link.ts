@@ -4,14 +4,22 @@ import { CniError, Code } from "../../base/error.ts";
 import { derive } from "../../base/hash.ts";
 import { formatMac, parseMac } from "../../base/ip.ts";
 import type { Json, JsonObject } from "../../base/json.ts";
-import { type Kernel, KernelError, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
+import {
+  type Kernel,
+  KernelError,
+  type Link,
+  type LinkChange,
+  type LinkSpec,
+  type SysctlSetting,
+} from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { Place } from "../../state/entries.ts";
 import { SysError } from "../../sys/error.ts";
-import { changing, creating, hostCall, linkRoles, onLink, reading } from "../call.ts";
+import { changing, creating, type HostCall, hostCall, linkRoles, onLink, reading } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 import type { LinkHandle } from "../handles.ts";
+import { routeKeys, toAddress, toRoute } from "./address.ts";
 
 const place = { type: "string", enum: ["pod", "host"] } as const;
 const mtu = { type: "integer", min: 0, max: 65_536, doc: "Bytes; 0 is the kernel's choice" } as const;
@@ -59,6 +67,11 @@ function answerFor(guest: GuestContext, where: Place, link: Link, number: number
   };
 }
 
+const answerForPeer = (guest: GuestContext, peer: Created) => ({
+  ...answerFor(guest, peer.in, peer.link, peer.number),
+  masterMac: peer.masterMac,
+});
+
 /** In the kernel's own notation, so that the journal's text compares with its answers. */
 const plainMac = (text: string): string => formatMac(parseMac(text) ?? new Uint8Array(6));
 
@@ -72,8 +85,11 @@ function randomMac(): string {
 /**
  * Every link on the node's side goes through here before it is up: a pod must not be able to give the node a router
  * or an address by a router advertisement.
+ *
+ * @param now As the kernel has it, where that is known.
  */
-function refuseAdvertisements(host: Kernel, name: string): void {
+function refuseAdvertisements(host: Kernel, name: string, now?: number): void {
+  if (now === 0) return;
   try {
     host.setSysctl(`net/ipv6/conf/${name}/accept_ra`, "0");
   } catch (thrown) {
@@ -119,6 +135,9 @@ const createRequest = {
       mtu,
       mac,
       master: { type: "integer", min: 1, doc: "Handle of a bridge that it becomes a port of" },
+      up: { type: "boolean", default: false },
+      hairpin: { type: "boolean", doc: "Of a port: send frames back where they came from" },
+      isolated: { type: "boolean", doc: "Of a port: no traffic with other isolated ports" },
     },
     doc: "The other end of a veth",
   },
@@ -158,31 +177,45 @@ function begin(guest: GuestContext, where: Place, name: string, kind: string, ad
   return guest.intend({ do: "link", in: where, name, kind, mac: address, ...(temporary ? { temporary } : {}) });
 }
 
-interface Settings {
-  readonly up: boolean;
-  readonly master?: number | undefined;
-}
+/** What a link gets after its birth. */
+type Settings = Pick<LinkChange, "up" | "master" | "hairpin" | "isolated">;
 
-/** What comes after the birth of a link on the node, and before it is up. */
-function settle(guest: GuestContext, where: Place, link: Link, r: Settings, own: boolean): void {
+/**
+ * What comes after the birth of a link on the node, and before it is up.
+ *
+ * @returns The address that its bridge has then, when it became a port.
+ */
+function settle(guest: GuestContext, where: Place, link: Link, r: Settings, own: boolean): string | undefined {
   const kernel = guest.kernel(where);
-  if (where === "host") refuseAdvertisements(kernel, link.name);
-  const change: LinkChange = {
-    ...(where === "host" && own ? { alias: guest.alias() } : {}),
-    ...(r.master === undefined ? {} : { master: r.master }),
-    ...(r.up ? { up: true } : {}),
-  };
-  if (Object.keys(change).length > 0) kernel.setLink(link.index, change);
+  if (where === "host") refuseAdvertisements(kernel, link.name, link.acceptRa);
+  const change: { -readonly [K in keyof LinkChange]: LinkChange[K] } = {};
+  if (where === "host" && own) change.alias = guest.alias();
+  if (r.up) change.up = true;
+  if (r.master === undefined) {
+    if (change.alias !== undefined || change.up) kernel.setLink(link.index, change);
+    return undefined;
+  }
+  if (r.hairpin !== undefined) change.hairpin = r.hairpin;
+  if (r.isolated !== undefined) change.isolated = r.isolated;
+  return kernel.joinBridge(link.index, { ...change, master: r.master });
 }
 
 function ownTarget(guest: GuestContext, where: Place, name: string): Target {
   return { whose: "own", role: where === "pod" && name === guest.setup.attachment.ifname ? "pod-link" : "own" };
 }
 
-type Created = { readonly link: Link; readonly in: Place; readonly number: number };
+interface Created {
+  readonly link: Link;
+  readonly in: Place;
+  readonly number: number;
+  readonly masterMac?: string | undefined;
+}
+
+/** Where the other end of a veth is when a request does not say. */
+const onNode: NonNullable<Create["peer"]> = { in: "host", up: false };
 
 function createVeth(guest: GuestContext, r: Create, name: string): { end: Created; peer: Created } {
-  const other = r.peer ?? { in: "host" as const, master: undefined };
+  const other = r.peer ?? onNode;
   const network = r.scope === "network";
   const here = guest.kernel(r.in);
   const there = guest.kernel(other.in);
@@ -206,19 +239,31 @@ function createVeth(guest: GuestContext, r: Create, name: string): { end: Create
     },
   });
   if (first !== undefined) guest.made(first, r.in, link);
-  const peer = there.linkByName(peerName);
+  const peer = otherEnd(link, { name: peerName, mac: peerAddress, mtu: peerMtu }) ?? there.linkByName(peerName);
   if (peer === undefined) throw vanished("veth", peerName);
   if (second !== undefined) guest.made(second, other.in, peer);
-  const master = other.master === undefined ? undefined : guest.handles.link(other.master).index;
-  const give = (where: Place, of: Link, undo: number | undefined, port?: number): Created => {
-    settle(guest, where, of, { up: r.up, master: port }, !network);
+  const bridge = other.master === undefined ? undefined : guest.handles.link(other.master);
+  const give = (where: Place, of: Link, undo: number | undefined, settings: Settings): Created => {
+    const masterMac = settle(guest, where, of, settings, !network);
     const known = network
       ? { target: { whose: "granted", role: "bridge" } as const }
       : { target: ownTarget(guest, where, of.name), ...(undo === undefined ? {} : { undo }) };
-    const now = { ...of, up: r.up, ...(port === undefined ? {} : { master: port }) };
-    return { link: now, in: where, number: guest.open(where, of, known) };
+    const { up, master } = settings;
+    const now = { ...of, up: up === true, ...(master === undefined ? {} : { master }) };
+    return { link: now, in: where, number: guest.open(where, of, known), masterMac };
   };
-  return { end: give(r.in, link, first), peer: give(other.in, peer, second, master) };
+  const end = give(r.in, link, first, { up: r.up });
+  const port = { up: r.up || other.up, master: bridge?.index, hairpin: other.hairpin, isolated: other.isolated };
+  const given = give(other.in, peer, second, port);
+  if (bridge !== undefined && given.masterMac) bridge.mac = given.masterMac;
+  return { end, peer: given };
+}
+
+/** The other end of a new veth, of which all but the index was said when it was made, and this end tells that. */
+function otherEnd(link: Link, made: { name: string; mac: string; mtu: number | undefined }): Link | undefined {
+  if (link.parent === undefined) return undefined;
+  const { index: parent, parentNetnsId: _, acceptRa: _ra, ...rest } = link;
+  return { ...rest, index: link.parent, parent, name: made.name, mac: made.mac, mtu: made.mtu || link.mtu };
 }
 
 function vanished(kind: string, name: string): CniError {
@@ -315,7 +360,11 @@ export const linkCreate = hostCall({
   answer: {
     ...linkAnswer,
     created: { type: "boolean", required: true, doc: "False when the network's link was there" },
-    peer: { type: "object", keys: linkAnswer, doc: "The other end of a veth" },
+    peer: {
+      type: "object",
+      keys: { ...linkAnswer, masterMac: { type: "string", doc: "Of a port: the address that its bridge has with it" } },
+      doc: "The other end of a veth",
+    },
   },
   targets(guest, r) {
     const targets: Target[] = [];
@@ -324,7 +373,7 @@ export const linkCreate = hostCall({
       targets.push(r.in === "host" ? guest.grantedName("host", name) : { whose: "other" });
     } else targets.push(ownTarget(guest, r.in, name));
     if (r.peer !== undefined || r.kind === "veth") {
-      const peer = r.peer ?? { in: "host" as const };
+      const peer = r.peer ?? onNode;
       if (r.kind !== "veth") throw bad("link_create", "peer", "expected none: only a veth has one");
       if (peer.in === "host" && peer.name !== undefined) {
         throw bad("link_create", "peer.name", "expected none: names on the node are derived");
@@ -339,6 +388,9 @@ export const linkCreate = hostCall({
       throw bad("link_create", "scope", 'expected "network": a bridge on the node is the network\'s');
     }
     if (r.parent !== undefined) targets.push(guest.handles.link(r.parent).target);
+    if (r.peer?.master === undefined && (r.peer?.hairpin ?? r.peer?.isolated) !== undefined) {
+      throw bad("link_create", "peer.master", "expected the handle of a bridge: only a port has these settings");
+    }
     if (r.peer?.master !== undefined) {
       const master = guest.handles.link(r.peer.master);
       if (master.in !== r.peer.in) throw bad("link_create", "peer.master", "expected a link of the same namespace");
@@ -353,7 +405,7 @@ export const linkCreate = hostCall({
       return {
         ...answerFor(guest, made.in, made.link, made.number),
         created,
-        peer: peer === undefined ? undefined : answerFor(guest, peer.in, peer.link, peer.number),
+        peer: peer === undefined ? undefined : answerForPeer(guest, peer),
       };
     }
     if (r.kind === "veth") {
@@ -361,7 +413,7 @@ export const linkCreate = hostCall({
       return {
         ...answerFor(guest, end.in, end.link, end.number),
         created: true,
-        peer: answerFor(guest, peer.in, peer.link, peer.number),
+        peer: answerForPeer(guest, peer),
       };
     }
     const own = createOwn(guest, r, name);
@@ -507,7 +559,8 @@ export const linkSet = hostCall({
       if (Object.keys(former).length === 0 && isAlready(now, change)) return {};
       guest.intend({ do: "unset", in: link.in, link: { name: link.name, index: link.index }, former });
     }
-    if (link.in === "host" && r.up === true) refuseAdvertisements(kernel, link.name);
+    // A link that this attachment made has heard so at its birth.
+    if (link.in === "host" && r.up === true && !guest.goesWithLink(link)) refuseAdvertisements(kernel, link.name);
     if (change.mac !== undefined) change.mac = plainMac(change.mac);
     kernel.setLink(link.index, change);
     if (r.name !== undefined) link.name = r.name;
@@ -541,6 +594,71 @@ const isAlready = (now: Link, change: LinkChange): boolean =>
   change.isolated === undefined &&
   change.vlanFiltering === undefined &&
   Object.keys(formerState(now, change)).length === 0;
+
+const configureRequest = {
+  link: handle,
+  sysctls: {
+    type: "array",
+    maxItems: 32,
+    items: {
+      type: "object",
+      keys: {
+        key: { type: "string", maxLength: 128, required: true, doc: "As the manifest lists it, with `<link>` in it" },
+        value: { type: "string", maxLength: 64, required: true },
+        optional: { type: "boolean", default: false, doc: "What is not granted or cannot be set is left as it is" },
+      },
+    },
+  },
+  addresses: {
+    type: "array",
+    maxItems: 64,
+    items: {
+      type: "object",
+      keys: {
+        address: { type: "string", format: "cidr", required: true, doc: "With prefix length, host bits kept" },
+        noDad: { type: "boolean", default: false, doc: "No duplicate address detection" },
+        noPrefixRoute: { type: "boolean", default: false, doc: "No route to the address's network" },
+      },
+    },
+  },
+  routes: { type: "array", maxItems: 512, items: { type: "object", keys: routeKeys } },
+} as const satisfies Keys;
+
+/** The sysctls of the link itself that are granted. @throws {CniError} 121 for one that is not and has to be set */
+function ownSysctls(guest: GuestContext, link: LinkHandle, r: ValueOfKeys<typeof configureRequest>): SysctlSetting[] {
+  const settings: SysctlSetting[] = [];
+  for (const { key, value, optional } of r.sysctls ?? []) {
+    if (!key.includes("<link>")) throw bad("link_configure", "sysctls", "expected keys with <link>");
+    if (guest.may(linkConfigure, { whose: "sysctl", pattern: `pod:${key}` }, optional)) {
+      settings.push({ key: key.replace("<link>", link.name), value, optional });
+    }
+  }
+  return settings;
+}
+
+export const linkConfigure: HostCall = hostCall({
+  name: "link_configure",
+  operations: creating,
+  roles: ["pod-link", "own"],
+  doc: "Gives a link in the pod that the attachment made its sysctls, then its addresses, brings it up, and adds its routes beside those there are",
+  request: configureRequest,
+  answer: {},
+  targets: onLink,
+  run(guest, r) {
+    const link = guest.handles.link(r.link);
+    // So all of this goes with the link, and the journal need not name it.
+    if (link.in !== "pod" || !guest.goesWithLink(link)) {
+      throw bad("link_configure", "link", "expected a link in the pod that the attachment made");
+    }
+    const kernel = guest.kernel("pod");
+    const addresses = (r.addresses ?? []).map(toAddress);
+    const routes = (r.routes ?? []).map((route) => toRoute(route, link.index));
+    kernel.setSysctls(ownSysctls(guest, link, r));
+    kernel.configureLink(link.index, { addresses, routes });
+    for (const { address } of addresses) guest.configured.push(address);
+    return {};
+  },
+});
 
 export const linkMove = hostCall({
   name: "link_move",

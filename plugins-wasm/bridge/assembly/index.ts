@@ -26,6 +26,8 @@ import {
   ipamAdd,
   ipOf,
   Json,
+  LinkConfigureSysctl,
+  linkConfigure,
   linkCreate,
   linkOpen,
   linkSet,
@@ -42,7 +44,7 @@ import {
   Result,
   Route,
   statusOfIpam,
-  tryLinkSysctl,
+  trySysctl,
   UNSET,
 } from "../../sdk/assemblyscript/assembly";
 
@@ -187,12 +189,8 @@ function ensureAddress(link: Answer, gateway: string, prefix: i32): bool {
   return true;
 }
 
-/** The MAC address of a link that was there before us: a new port may have changed it since it was opened. */
-function addressNow(link: Answer): string {
-  return linkOpen({ "in": "host", name: link.str("name") }).must().str("mac");
-}
-
-function setUpGateways(bridge: Answer, result: Result): void {
+/** @param mac The bridge's, with its new port. */
+function setUpGateways(bridge: Answer, mac: string, result: Result): void {
   const vlan = conf().int("vlan");
   const link = vlan != 0 ? vlanGateway(bridge, vlan) : bridge;
   let added = false;
@@ -201,7 +199,7 @@ function setUpGateways(bridge: Answer, result: Result): void {
     if (ensureAddress(link, result.ips[i].gateway, subnet.prefix)) added = true;
   }
   // A bridge that somebody else made follows the lowest address of its ports until it is told to keep the one it has.
-  if (added && !link.bool("created")) linkSet({ link: link.link, mac: addressNow(link) }).must();
+  if (added && !link.bool("created")) linkSet({ link: link.link, mac: vlan != 0 ? link.str("mac") : mac }).must();
   enableForwarding(result);
   if (vlan != 0) result.hostLink(link);
 }
@@ -227,22 +225,26 @@ function add(): void {
   }).must();
   if (conf().bool("promiscMode")) linkSet({ link: bridge.link, promisc: 1 }).must();
 
-  const veth = makeVeth(mtu, mac, bridge.link);
+  const hairpin = conf().bool("hairpinMode") ? 1 : UNSET;
+  const isolated = conf().bool("portIsolation") ? 1 : UNSET;
+  const spoofCheck = conf().bool("macspoofchk");
+  const early = vlan == 0 && !trunk.first.here && !spoofCheck; // not before its VLANs and its check are in place
+  const veth = makeVeth(mtu, mac, { master: bridge.link, hairpin: hairpin, isolated: isolated, up: early ? 1 : UNSET });
   const port = veth.host.int("link");
-  joinVlans(port, vlan, trunk);
-  if (conf().bool("macspoofchk")) nftApply({ rule: "mac_check", link: port, mac: veth.pod.str("mac") }).must();
-  linkSet({
-    link: port,
-    hairpin: conf().bool("hairpinMode") ? 1 : UNSET,
-    isolated: conf().bool("portIsolation") ? 1 : UNSET,
-    up: 1, // not before its VLANs and its check are in place
-  }).must();
+  if (!early) {
+    joinVlans(port, vlan, trunk);
+    if (spoofCheck) nftApply({ rule: "mac_check", link: port, mac: veth.pod.str("mac") }).must();
+    linkSet({ link: port, up: 1 }).must();
+  }
 
   const result = new Result().hostLink(bridge).hostLink(veth.host).link(veth.pod);
+  // One that somebody else made follows the lowest address of its ports.
+  const bridgeMac = bridge.bool("created") ? bridge.str("mac") : veth.host.str("masterMac", bridge.str("mac"));
+  result.interfaces[0].mac = bridgeMac;
   if (hasIpam()) {
-    configure(bridge, veth.pod, result);
+    configure(bridge, bridgeMac, veth.pod, result);
   } else if (!conf().bool("disableContainerInterface")) {
-    linkSet({ link: veth.pod.int("link"), up: 1 }).must();
+    linkConfigure({ link: veth.pod.int("link") }).must();
   }
 
   if (!conf().bool("disableContainerInterface")) {
@@ -254,20 +256,19 @@ function add(): void {
       );
     }
   }
-  if (!bridge.bool("created")) result.interfaces[0].mac = addressNow(bridge);
   result.preferDns(conf().obj("dns")).emit();
 }
 
-function configure(bridge: Answer, pod: Json, result: Result): void {
+function configure(bridge: Answer, bridgeMac: string, pod: Json, result: Result): void {
   result.addresses(needAddresses(ipamAdd({})));
   if (isGateway()) addGateways(result);
-  const handle = pod.int("link");
   const detect = conf().bool("enabledad");
-  if (detect) tryLinkSysctl(handle, "net/ipv6/conf/<link>/enhanced_dad", "1");
-  tryLinkSysctl(handle, "net/ipv6/conf/<link>/accept_dad", detect ? "1" : "0");
-  tryLinkSysctl(handle, "net/ipv4/conf/<link>/arp_notify", "1");
-  configureInterface(pod, result);
-  if (isGateway()) setUpGateways(bridge, result);
+  const sysctls: LinkConfigureSysctl[] = [];
+  if (detect) sysctls.push(trySysctl("net/ipv6/conf/<link>/enhanced_dad", "1"));
+  sysctls.push(trySysctl("net/ipv6/conf/<link>/accept_dad", detect ? "1" : "0"));
+  sysctls.push(trySysctl("net/ipv4/conf/<link>/arp_notify", "1"));
+  configureInterface(pod, result, sysctls);
+  if (isGateway()) setUpGateways(bridge, bridgeMac, result);
   if (conf().bool("ipMasq")) masquerade(result);
 }
 

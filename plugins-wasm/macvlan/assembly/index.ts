@@ -15,9 +15,9 @@ import {
   gcOfIpam,
   hasIpam,
   ipamAdd,
+  linkConfigure,
   linkCreate,
   linkOpen,
-  linkSet,
   needAddresses,
   plugin,
   podInterface,
@@ -25,7 +25,7 @@ import {
   requestedMac,
   Result,
   statusOfIpam,
-  tryLinkSysctl,
+  trySysctl,
 } from "../../sdk/assemblyscript/assembly";
 
 /** The link to build upon: `master`, or that of the default route. */
@@ -60,11 +60,12 @@ function add(): void {
   const result = new Result().link(link);
   if (hasIpam()) {
     result.addresses(needAddresses(ipamAdd({})));
-    tryLinkSysctl(link.link, "net/ipv4/conf/<link>/arp_notify", "1");
-    tryLinkSysctl(link.link, "net/ipv6/conf/<link>/ndisc_notify", "1");
-    configureInterface(link, result);
+    configureInterface(link, result, [
+      trySysctl("net/ipv4/conf/<link>/arp_notify", "1"),
+      trySysctl("net/ipv6/conf/<link>/ndisc_notify", "1"),
+    ]);
   } else {
-    linkSet({ link: link.link, up: 1 }).must();
+    linkConfigure({ link: link.link }).must();
   }
   result.dns = conf().obj("dns");
   result.emit();

@@ -18,7 +18,6 @@ import {
   ipamAdd,
   ipOf,
   Json,
-  linkSet,
   makeVeth,
   masquerade,
   needAddresses,
@@ -84,12 +83,11 @@ function routeToPod(link: i64, result: Result): void {
 
 function add(): void {
   const addresses = needAddresses(ipamAdd({}));
-  const veth = makeVeth(conf().int("mtu"), "");
+  const veth = makeVeth(conf().int("mtu"), "", { up: 1 });
   const host = veth.host.int("link");
   const result = new Result().hostLink(veth.host).link(veth.pod).addresses(addresses);
   for (let i = 0; i < result.ips.length; i++) needGateway(result.ips[i]);
   enableForwarding(result);
-  linkSet({ link: host, up: 1 }).must();
 
   configureInterface(veth.pod, result);
   routeByGateway(veth.pod.int("link"), result);

@@ -305,6 +305,122 @@ export function leaseRelease(request: LeaseRelease): Answer {
   return Answer.take(import_lease_release(w.start, w.length));
 }
 
+@external("patchbay_1", "link_configure")
+declare function import_link_configure(request: usize, length: i32): i32;
+
+export class LinkConfigureSysctl {
+  /** As the manifest lists it, with `<link>` in it */
+  key: string | null = null;
+  value: string | null = null;
+  /** What is not granted or cannot be set is left as it is */
+  optional: i32 = UNSET;
+
+  write(w: Writer): void {
+    w.text("key", this.key);
+    w.text("value", this.value);
+    w.flag("optional", this.optional);
+  }
+}
+
+export class LinkConfigureAddress {
+  /** With prefix length, host bits kept */
+  address: string | null = null;
+  /** No duplicate address detection */
+  noDad: i32 = UNSET;
+  /** No route to the address's network */
+  noPrefixRoute: i32 = UNSET;
+
+  write(w: Writer): void {
+    w.text("address", this.address);
+    w.flag("noDad", this.noDad);
+    w.flag("noPrefixRoute", this.noPrefixRoute);
+  }
+}
+
+export class LinkConfigureRoute {
+  /** `0.0.0.0/0` or `::/0` for a default route */
+  dst: string | null = null;
+  gateway: string | null = null;
+  /** Address that packets get by preference */
+  source: string | null = null;
+  /** 0 universe, 253 link, 254 host */
+  scope: i64 = ABSENT;
+  /** Metric */
+  priority: i64 = ABSENT;
+  /** 254, main, when absent */
+  table: i64 = ABSENT;
+  /** Bytes */
+  mtu: i64 = ABSENT;
+  /** Bytes */
+  advmss: i64 = ABSENT;
+  /** The gateway is on the link, whatever the routes say */
+  onlink: i32 = UNSET;
+
+  write(w: Writer): void {
+    w.text("dst", this.dst);
+    w.text("gateway", this.gateway);
+    w.text("source", this.source);
+    w.integer("scope", this.scope);
+    w.integer("priority", this.priority);
+    w.integer("table", this.table);
+    w.integer("mtu", this.mtu);
+    w.integer("advmss", this.advmss);
+    w.flag("onlink", this.onlink);
+  }
+}
+
+/** Request of `link_configure`. */
+export class LinkConfigure {
+  /** Handle of the link */
+  link: i64 = ABSENT;
+  sysctls: LinkConfigureSysctl[] | null = null;
+  addresses: LinkConfigureAddress[] | null = null;
+  routes: LinkConfigureRoute[] | null = null;
+
+  write(w: Writer): void {
+    w.integer("link", this.link);
+    const sysctls_ = this.sysctls;
+    if (sysctls_) {
+      w.beginArray("sysctls");
+      for (let i = 0; i < sysctls_.length; i++) {
+        w.beginObject();
+        sysctls_[i].write(w);
+        w.endObject();
+      }
+      w.endArray();
+    }
+    const addresses_ = this.addresses;
+    if (addresses_) {
+      w.beginArray("addresses");
+      for (let i = 0; i < addresses_.length; i++) {
+        w.beginObject();
+        addresses_[i].write(w);
+        w.endObject();
+      }
+      w.endArray();
+    }
+    const routes_ = this.routes;
+    if (routes_) {
+      w.beginArray("routes");
+      for (let i = 0; i < routes_.length; i++) {
+        w.beginObject();
+        routes_[i].write(w);
+        w.endObject();
+      }
+      w.endArray();
+    }
+  }
+}
+
+/** Gives a link in the pod that the attachment made its sysctls, then its addresses, brings it up, and adds its routes beside those there are */
+export function linkConfigure(request: LinkConfigure): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_link_configure(w.start, w.length));
+}
+
 @external("patchbay_1", "link_create")
 declare function import_link_create(request: usize, length: i32): i32;
 
@@ -317,6 +433,11 @@ export class LinkCreatePeer {
   mac: string | null = null;
   /** Handle of a bridge that it becomes a port of */
   master: i64 = ABSENT;
+  up: i32 = UNSET;
+  /** Of a port: send frames back where they came from */
+  hairpin: i32 = UNSET;
+  /** Of a port: no traffic with other isolated ports */
+  isolated: i32 = UNSET;
 
   write(w: Writer): void {
     w.text("in", this.in);
@@ -324,6 +445,9 @@ export class LinkCreatePeer {
     w.integer("mtu", this.mtu);
     w.text("mac", this.mac);
     w.integer("master", this.master);
+    w.flag("up", this.up);
+    w.flag("hairpin", this.hairpin);
+    w.flag("isolated", this.isolated);
   }
 }
 

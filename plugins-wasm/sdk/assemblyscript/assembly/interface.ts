@@ -1,6 +1,16 @@
 // What several plugins do with links. Every plugin of this project that makes a link on the node goes through here.
 import { Answer } from "./answer";
-import { addrAdd, linkCreate, linkSet, linkWait, nftApply, routeAdd, sysctlSet } from "./calls.generated";
+import {
+  LinkConfigureAddress,
+  LinkConfigureRoute,
+  LinkConfigureSysctl,
+  LinkCreatePeer,
+  linkConfigure,
+  linkCreate,
+  linkWait,
+  nftApply,
+  sysctlSet,
+} from "./calls.generated";
 import { cidrOf, ipOf } from "./ip";
 import { Json } from "./json";
 import { conf } from "./plugin";
@@ -11,16 +21,6 @@ import { ABSENT } from "./writer";
 /** How long duplicate address detection may take. */
 const SETTLE_MS = 5000;
 
-/**
- * Sets a sysctl of a link in the pod where that can be done: without IPv6, with /proc/sys read-only or without the grant
- * the link works all the same.
- *
- * @param key With `<link>` in the place of the interface's name.
- */
-export function tryLinkSysctl(link: i64, key: string, value: string): void {
-  sysctlSet({ "in": "pod", key: key, link: link, value: value, optional: 1 });
-}
-
 /** A pair of virtual Ethernet links: one end in the pod, one on the node. */
 export class Veth {
   constructor(
@@ -30,28 +30,39 @@ export class Veth {
 }
 
 /**
- * Makes the pod's interface as one end of a pair. The node's end gets a name of the host's choice and is left down.
+ * Makes the pod's interface as one end of a pair. The node's end gets a name of the host's choice.
  *
  * @param mac "" for one of the host's choice.
- * @param bridge Handle of the bridge that the node's end becomes a port of; `ABSENT` for none.
+ * @param peer What the node's end becomes; its place and MTU are filled in.
  */
-export function makeVeth(mtu: i64, mac: string, bridge: i64 = ABSENT): Veth {
-  const pod = linkCreate({
-    kind: "veth",
-    "in": "pod",
-    mtu: mtu > 0 ? mtu : ABSENT,
-    mac: mac == "" ? null : mac,
-    peer: { "in": "host", mtu: mtu > 0 ? mtu : ABSENT, master: bridge },
-  }).must();
+export function makeVeth(mtu: i64, mac: string, peer: LinkCreatePeer = {}): Veth {
+  const asked = mtu > 0 ? mtu : ABSENT;
+  peer.in = "host";
+  peer.mtu = asked;
+  const pod = linkCreate({ kind: "veth", "in": "pod", mtu: asked, mac: mac == "" ? null : mac, peer: peer }).must();
   return new Veth(pod, pod.obj("peer"));
 }
 
 /**
- * Adds the result's addresses to a link, brings it up, and waits until IPv6 addresses may be used when there is an
- * IPv6 gateway. An address of the result that belongs to another interface is an error.
+ * A sysctl of a link, set where that can be done: without IPv6, with /proc/sys read-only or without the grant the link
+ * works all the same.
+ *
+ * @param key With `<link>` in the place of the interface's name.
  */
-export function configureAddresses(link: Json, result: Result): void {
+export function trySysctl(key: string, value: string): LinkConfigureSysctl {
+  return { key: key, value: value, optional: 1 };
+}
+
+/**
+ * Gives a link the result's addresses and routes, brings it up, and waits until IPv6 addresses may be used when there is
+ * an IPv6 gateway. An address of the result that belongs to another interface is an error. A route without a gateway
+ * goes by the first gateway of its family; with none it is a route to the link itself.
+ *
+ * @param sysctls Set before, in their order.
+ */
+export function configureInterface(link: Json, result: Result, sysctls: LinkConfigureSysctl[] = []): void {
   const handle = link.int("link");
+  const addresses: LinkConfigureAddress[] = [];
   let ipv6 = false;
   for (let i = 0; i < result.ips.length; i++) {
     const ip = result.ips[i];
@@ -63,20 +74,36 @@ export function configureAddresses(link: Json, result: Result): void {
         "Look at the interface indexes that the plugins of this network answer",
       );
     }
-    if (!ipv6 && cidrOf(ip.address, "an address").ip.family == 6) {
-      enableIpv6(handle);
-      ipv6 = true;
-    }
-    addrAdd({ link: handle, address: ip.address }).must();
+    if (!ipv6 && cidrOf(ip.address, "an address").ip.family == 6) ipv6 = true;
+    addresses.push({ address: ip.address });
   }
-  linkSet({ link: handle, up: 1 }).must();
+  if (ipv6) {
+    sysctlSet({ "in": "pod", key: "net/ipv6/conf/lo/disable_ipv6", value: "0", optional: 1 }).must();
+    sysctls.push(trySysctl("net/ipv6/conf/<link>/disable_ipv6", "0"));
+    sysctls.push({ key: "net/ipv6/conf/<link>/keep_addr_on_down", value: "1" });
+  }
+  const routes: LinkConfigureRoute[] = [];
+  for (let i = 0; i < result.routes.length; i++) {
+    const route = result.routes[i];
+    let gateway = route.gateway;
+    if (gateway == "") gateway = result.gateway(cidrOf(route.dst, "the destination of a route").ip.family);
+    routes.push({
+      dst: route.dst,
+      gateway: gateway == "" ? null : gateway,
+      scope: route.scope,
+      priority: route.priority,
+      table: route.table,
+      mtu: route.mtu,
+      advmss: route.advmss,
+    });
+  }
+  linkConfigure({
+    link: handle,
+    sysctls: sysctls.length > 0 ? sysctls : null,
+    addresses: addresses.length > 0 ? addresses : null,
+    routes: routes.length > 0 ? routes : null,
+  }).must();
   if (ipv6 && result.gateway(6) != "") settle(handle);
-}
-
-function enableIpv6(link: i64): void {
-  sysctlSet({ "in": "pod", key: "net/ipv6/conf/lo/disable_ipv6", value: "0", optional: 1 }).must();
-  sysctlSet({ "in": "pod", key: "net/ipv6/conf/<link>/disable_ipv6", link: link, value: "0", optional: 1 }).must();
-  sysctlSet({ "in": "pod", key: "net/ipv6/conf/<link>/keep_addr_on_down", link: link, value: "1" }).must();
 }
 
 /** A link without carrier never settles, and that is no fault of its addresses. */
@@ -88,35 +115,6 @@ function settle(link: i64): void {
     "Cannot use the IPv6 addresses of the interface: duplicate address detection took more than 5 s",
     "Look for loss or loops on the network, or turn detection off with the sysctl accept_dad",
   );
-}
-
-/**
- * Adds the result's routes through a link. A route without a gateway goes by the first gateway of its family; with none
- * it is a route to the link itself.
- */
-export function configureRoutes(link: Json, result: Result): void {
-  for (let i = 0; i < result.routes.length; i++) {
-    const route = result.routes[i];
-    let gateway = route.gateway;
-    if (gateway == "") gateway = result.gateway(cidrOf(route.dst, "the destination of a route").ip.family);
-    routeAdd({
-      link: link.int("link"),
-      dst: route.dst,
-      gateway: gateway == "" ? null : gateway,
-      scope: route.scope,
-      priority: route.priority,
-      table: route.table,
-      mtu: route.mtu,
-      advmss: route.advmss,
-      mode: "append",
-    }).must();
-  }
-}
-
-/** Gives a link the result's addresses and routes and brings it up. */
-export function configureInterface(link: Json, result: Result): void {
-  configureAddresses(link, result);
-  configureRoutes(link, result);
 }
 
 /** The addresses that IPAM gave; none at all is an error. */
