@@ -10,7 +10,7 @@
  * The header tells which imports to define before the module is instantiated, and refuses code of another engine with a
  * message that a person understands. It is no protection: whoever can write the file can run code as us.
  */
-import { isObject, parseJson } from "../base/json.ts";
+import { isObject } from "../base/json.ts";
 
 const magic = new TextEncoder().encode("patchbay");
 
@@ -36,7 +36,7 @@ export function decodeArtifact(bytes: Uint8Array): Artifact | undefined {
   if (bytes.length < start || magic.some((byte, i) => bytes[i] !== byte)) return undefined;
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(magic.length, true);
   if (length > bytes.length - start) return undefined;
-  const header = parseJson(bytes.subarray(start, start + length));
+  const header: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(start, start + length)));
   if (!isObject(header) || typeof header.engine !== "string" || !Array.isArray(header.imports)) return undefined;
   const imports: (readonly [string, string])[] = [];
   for (const item of header.imports) {

@@ -41,7 +41,7 @@ const options: readonly EngineOption[] = [
   ["memory_reservation_for_growth", 0],
   ["memory_guard_size", 65_536],
   ["memory_may_move", false],
-  ["memory_init_cow", true],
+  ["memory_init_cow", false],
   ["native_unwind_info", false],
   ["parallel_compilation", false],
   ["concurrency_support", false],
@@ -245,6 +245,8 @@ class Run {
   readonly #wasi: Wasi;
   readonly #startMs = performance.now();
   readonly #startCpuMs: number;
+  /** One instance has one memory, from its first call on. */
+  #memory: GuestMemory | undefined;
   /** Spent inside host functions. */
   #hostCpuMs = 0;
   /** Spent inside host functions with deadlines of their own. */
@@ -262,6 +264,7 @@ class Run {
       stdin: request.stdin,
       stdoutBytes: request.limits.stdoutBytes,
       stderrBytes: request.limits.stderrBytes,
+      wallMs: request.limits.wallMs,
       remainingMs: () => request.limits.wallMs - this.#wallMs(),
       stopRequested: () => request.stopRequested?.() ?? false,
     });
@@ -272,10 +275,14 @@ class Run {
   call(defined: Defined | undefined, slots: DataView, raw: RawMemory): string | undefined {
     try {
       if (defined === undefined) throw new Error("an import without a definition was called");
-      const args = defined.params.map((type, i) =>
-        type === "i64" ? slots.getBigInt64(i * 16, true) : slots.getInt32(i * 16, true),
-      );
-      const memory = guestMemory(raw);
+      const args: (number | bigint)[] = [];
+      let at = 0;
+      for (const type of defined.params) {
+        args.push(type === "i64" ? slots.getBigInt64(at, true) : slots.getInt32(at, true));
+        at += 16;
+      }
+      this.#memory ??= guestMemory(raw);
+      const memory = this.#memory;
       const result = defined.wasi
         ? defined.wasi.body(this.#wasi, memory, args)
         : this.#callHost(defined.key, memory, args);

@@ -1,7 +1,7 @@
 import type { RawMemory } from "../sys/wasmtime.ts";
 import { GuestFault } from "./fault.ts";
 
-/** The memory of the guest that called us, for the time of that call. Offsets are taken as unsigned 32-bit numbers. */
+/** The memory of the guest that called us, for the time of its run. Offsets are taken as unsigned 32-bit numbers. */
 export interface GuestMemory {
   /** A copy. @throws {GuestFault} `pointer` for a range outside the guest's memory. */
   read(offset: number, length: number): Uint8Array;

@@ -78,8 +78,7 @@ interface LinkerState {
 interface Running {
   readonly run: GuestRun;
   readonly context: Pointer;
-  /** `wasmtime_memory_t` of the guest's memory, once known. */
-  memory: Uint8Array | undefined;
+  readonly memory: InstanceMemory;
 }
 
 /** Period of the timer that advances the engine's epoch while a guest runs. */
@@ -112,27 +111,94 @@ const libcTable = {
   memmove: { args: ["ptr", "buffer", "u64"], returns: "ptr" },
 } as const;
 
+const openLibc = () => dlopen("libc.so.6", libcTable).symbols;
+type Libc = ReturnType<typeof openLibc>;
+const openRunLibrary = (path: string) => dlopen(path, runSymbols).symbols;
+type RunLibrary = ReturnType<typeof openRunLibrary>;
+
+/** The memory of one instance. It has no bytes before the instance exists for us, nor after its run. */
+class InstanceMemory implements RawMemory {
+  /** Of the call that is going on. */
+  caller: Pointer | undefined;
+  readonly #c: RunLibrary;
+  readonly #libc: Libc;
+  readonly #context: Pointer;
+  /** `wasmtime_memory_t`, once known. */
+  #memory: Uint8Array | undefined;
+
+  constructor(c: RunLibrary, libc: Libc, context: Pointer) {
+    this.#c = c;
+    this.#libc = libc;
+    this.#context = context;
+  }
+
+  read(offset: number, length: number): Uint8Array | undefined {
+    const at = this.#locate(offset, length);
+    if (at === undefined) return undefined;
+    const bytes = new Uint8Array(length);
+    if (length > 0) this.#libc.memcpy(bytes, at, length);
+    return bytes;
+  }
+
+  write(offset: number, bytes: Uint8Array): boolean {
+    const at = this.#locate(offset, bytes.length);
+    if (at === undefined) return false;
+    if (bytes.length > 0) this.#libc.memmove(at, bytes, bytes.length);
+    return true;
+  }
+
+  /** In bytes; 0 while unknown. */
+  get size(): number {
+    return this.#memory === undefined ? 0 : Number(this.#c.wasmtime_memory_data_size(this.#context, this.#memory));
+  }
+
+  /** @param item A `wasmtime_extern_t`, which is taken when it is a memory. */
+  keep(item: Uint8Array): void {
+    if (item[layout.wasmtime_extern.kind] !== kind.WASMTIME_EXTERN_MEMORY) return;
+    this.#memory = item.slice(layout.wasmtime_extern.of, layout.wasmtime_extern.of + layout.wasmtime_memory.bytes);
+  }
+
+  end(): void {
+    this.#memory = undefined;
+    this.caller = undefined;
+  }
+
+  #locate(offset: number, length: number): Pointer | undefined {
+    if (this.#memory === undefined) this.#find();
+    if (this.#memory === undefined || offset < 0 || length < 0 || offset + length > this.size) return undefined;
+    return (Number(this.#c.wasmtime_memory_data(this.#context, this.#memory)) + offset) as Pointer;
+  }
+
+  /** While a module's start function runs, its instance does not exist for us yet: then the caller knows it. */
+  #find(): void {
+    if (this.caller === undefined) return;
+    const item = new Uint8Array(layout.wasmtime_extern.bytes);
+    if (this.#c.wasmtime_caller_export_get(this.caller, memoryName, memoryName.length, item)) this.keep(item);
+  }
+}
+
 /** One loaded library, its two callbacks and the guests on the stack. */
 export class Wasmtime implements Disposable {
-  readonly #libc = dlopen("libc.so.6", libcTable).symbols;
+  readonly #libc = openLibc();
   readonly #path: string;
   readonly #tickFunction: Pointer;
-  readonly #c;
+  readonly #c: RunLibrary;
   readonly #call: JSCallback;
   readonly #tick: JSCallback;
   /** Innermost last: a host function may run another guest. */
   readonly #running: Running[] = [];
   #compiler: ReturnType<typeof openCompiler> | undefined;
   #linker: LinkerState | undefined;
-  readonly #slotBytes = new Uint8Array(MAX_SLOTS * 16);
+  readonly #slots = new DataView(new ArrayBuffer(MAX_SLOTS * 16));
   readonly #out = new BigUint64Array(1);
   readonly #vector = new BigUint64Array(2);
-  readonly #time = new BigInt64Array(2);
+  /** `struct timespec`, of which the lower halves of both 64-bit numbers matter. */
+  readonly #time = new Uint32Array(4);
 
   private constructor(path: string, tickFunction: Pointer) {
     this.#path = path;
     this.#tickFunction = tickFunction;
-    this.#c = dlopen(path, runSymbols).symbols;
+    this.#c = openRunLibrary(path);
     // The fast integer types arrive as numbers: an index and a count of slots, both small.
     this.#call = new JSCallback((index, caller, slots, count) => this.#onCall(index, caller, slots, count), {
       args: [FFIType.u64_fast, "ptr", "ptr", FFIType.u64_fast],
@@ -255,7 +321,7 @@ export class Wasmtime implements Disposable {
   /** CPU time of this thread. */
   threadCpuMs(): number {
     this.#libc.clock_gettime(CLOCK_THREAD_CPUTIME_ID, this.#time);
-    return Number(this.#time[0]) * 1000 + Number(this.#time[1]) / 1e6;
+    return (this.#time[0] ?? 0) * 1000 + (this.#time[2] ?? 0) / 1e6;
   }
 
   /** Gives up the callbacks: no guest may run after. */
@@ -270,7 +336,7 @@ export class Wasmtime implements Disposable {
     const engine = run.engine.raw;
     const store = notNull(c.wasmtime_store_new(engine.raw, null, null), "wasmtime_store_new");
     const context = notNull(c.wasmtime_store_context(store), "wasmtime_store_context");
-    const running: Running = { run, context, memory: undefined };
+    const running: Running = { run, context, memory: new InstanceMemory(c, this.#libc, context) };
     const outerLinker = this.#linker;
     this.#linker = run.linker.raw;
     this.#running.push(running);
@@ -288,8 +354,9 @@ export class Wasmtime implements Disposable {
           c.wasmtime_linker_instantiate(run.linker.raw.raw, context, run.module.raw, instance, trap),
           trap,
         ) ?? this.#start(running, instance, trap);
-      return failed ?? { is: "returned", memoryBytes: this.#memoryBytes(running) };
+      return failed ?? { is: "returned", memoryBytes: running.memory.size };
     } finally {
+      running.memory.end();
       this.#running.pop();
       this.#linker = outerLinker;
       c.wasmtime_store_delete(store);
@@ -300,7 +367,7 @@ export class Wasmtime implements Disposable {
   #start(running: Running, instance: Uint8Array, trap: BigUint64Array): GuestEnd | undefined {
     const item = new Uint8Array(layout.wasmtime_extern.bytes);
     if (this.#c.wasmtime_instance_export_get(running.context, instance, memoryName, memoryName.length, item)) {
-      this.#keepMemory(running, item);
+      running.memory.keep(item);
     }
     const found = this.#c.wasmtime_instance_export_get(running.context, instance, startName, startName.length, item);
     if (!found || item[layout.wasmtime_extern.kind] !== kind.WASMTIME_EXTERN_FUNC) {
@@ -314,7 +381,7 @@ export class Wasmtime implements Disposable {
 
   #end(running: Running, error: AnyPointer, trap: BigUint64Array): GuestEnd | undefined {
     if (error !== null) {
-      return { is: "failed", message: this.#errorMessage(error), memoryBytes: this.#memoryBytes(running) };
+      return { is: "failed", message: this.#errorMessage(error), memoryBytes: running.memory.size };
     }
     if (trap[0] === 0n) return undefined;
     const raw = address(trap);
@@ -322,7 +389,7 @@ export class Wasmtime implements Disposable {
     const known = this.#c.wasmtime_trap_code(raw, code);
     const message = this.#takeText((vector) => this.#c.wasm_trap_message(raw, vector));
     this.#c.wasm_trap_delete(raw);
-    const end = { is: "trapped", message, memoryBytes: this.#memoryBytes(running) } as const;
+    const end = { is: "trapped", message, memoryBytes: running.memory.size } as const;
     return known && code[0] !== undefined ? { ...end, code: code[0] } : end;
   }
 
@@ -334,10 +401,11 @@ export class Wasmtime implements Disposable {
       const linker = this.#linker;
       if (running === undefined || linker === undefined || count > MAX_SLOTS) return this.#trap("no guest runs");
       // A call within a call has slots of its own.
-      const bytes = this.#running.length === 1 ? this.#slotBytes : new Uint8Array(MAX_SLOTS * 16);
-      if (count > 0) this.#libc.memcpy(bytes, slots, count * 16);
-      trap = running.run.onCall(index, new DataView(bytes.buffer), this.#rawMemory(running, caller));
-      if (trap === undefined && linker.hasResult[index] === true) this.#libc.memmove(slots, bytes, 8);
+      const own = this.#running.length === 1 ? this.#slots : new DataView(new ArrayBuffer(MAX_SLOTS * 16));
+      if (count > 0) this.#libc.memcpy(own, slots, count * 16);
+      running.memory.caller = caller;
+      trap = running.run.onCall(index, own, running.memory);
+      if (trap === undefined && linker.hasResult[index] === true) this.#libc.memmove(slots, own, 8);
     } catch (thrown) {
       trap = String(thrown);
     }
@@ -361,51 +429,6 @@ export class Wasmtime implements Disposable {
   #trap(text: string): AnyPointer {
     const message = encoder.encode(text);
     return this.#c.wasmtime_trap_new(message.length === 0 ? memoryName : message, message.length);
-  }
-
-  #rawMemory(running: Running, caller: Pointer): RawMemory {
-    const locate = (offset: number, length: number): number | undefined => {
-      const memory = this.#memory(running, caller);
-      if (memory === undefined || offset < 0 || length < 0) return undefined;
-      if (offset + length > Number(this.#c.wasmtime_memory_data_size(running.context, memory))) return undefined;
-      return Number(this.#c.wasmtime_memory_data(running.context, memory)) + offset;
-    };
-    return {
-      read: (offset, length) => {
-        const at = locate(offset, length);
-        if (at === undefined) return undefined;
-        const bytes = new Uint8Array(length);
-        if (length > 0) this.#libc.memcpy(bytes, at as Pointer, length);
-        return bytes;
-      },
-      write: (offset, bytes) => {
-        const at = locate(offset, bytes.length);
-        if (at === undefined) return false;
-        if (bytes.length > 0) this.#libc.memmove(at as Pointer, bytes, bytes.length);
-        return true;
-      },
-    };
-  }
-
-  #memory(running: Running, caller: Pointer): Uint8Array | undefined {
-    if (running.memory !== undefined) return running.memory;
-    const item = new Uint8Array(layout.wasmtime_extern.bytes);
-    // Not known while a module's start function runs, which is before its instance exists for us.
-    if (this.#c.wasmtime_caller_export_get(caller, memoryName, memoryName.length, item))
-      this.#keepMemory(running, item);
-    return running.memory;
-  }
-
-  #keepMemory(running: Running, item: Uint8Array): void {
-    if (item[layout.wasmtime_extern.kind] !== kind.WASMTIME_EXTERN_MEMORY) return;
-    running.memory = item.slice(layout.wasmtime_extern.of, layout.wasmtime_extern.of + layout.wasmtime_memory.bytes);
-  }
-
-  /** Size of the guest's memory, 0 while unknown. */
-  #memoryBytes(running: Running): number {
-    return running.memory === undefined
-      ? 0
-      : Number(this.#c.wasmtime_memory_data_size(running.context, running.memory));
   }
 
   /**
