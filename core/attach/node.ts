@@ -2,8 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { NetnsPath } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
-import type { VersionCache } from "../delegate/binary.ts";
-import type { BuiltIn, DelegateNode } from "../delegate/node.ts";
+import type { BuiltIn, DelegateNode, VersionCache } from "../delegate/node.ts";
 import { Engine, type Module } from "../engine/engine.ts";
 import { type EmbeddedLibrary, findLibrary } from "../engine/library.ts";
 import type { Kernel } from "../kernel/kernel.ts";

@@ -3,7 +3,7 @@
  * keyed by the identity of each binary's file; it is a cache, so what goes wrong with it is passed over.
  */
 import { isObject, parseJson } from "../base/json.ts";
-import type { VersionCache } from "../delegate/binary.ts";
+import type { VersionCache } from "../delegate/node.ts";
 import { Dir } from "../sys/dir.ts";
 
 const DIRECTORY = "cache";

@@ -19,11 +19,6 @@ const MAX_OUTPUT_BYTES = 1 << 20;
 const MAX_STDERR_SHOWN = 400;
 const VERSION_DEADLINE_MS = 5_000;
 
-export interface VersionCache {
-  get(identity: string): readonly string[] | undefined;
-  put(identity: string, versions: readonly string[]): void;
-}
-
 /**
  * The executable that a plugin type names.
  *

@@ -9,7 +9,6 @@ import type { Author, Policy } from "../policy/policy.ts";
 import type { Journal } from "../state/journal.ts";
 import type { Store } from "../state/store.ts";
 import type { StopSignal } from "../sys/stop.ts";
-import type { VersionCache } from "./binary.ts";
 
 /** A plugin that the binary carries. */
 export interface BuiltIn {
@@ -18,6 +17,12 @@ export interface BuiltIn {
   readonly sha256: string;
   /** The compiled code; read when the plugin is first called. */
   artifact(): Uint8Array;
+}
+
+/** What CNI binaries answered to VERSION, by the identity of their files. */
+export interface VersionCache {
+  get(identity: string): readonly string[] | undefined;
+  put(identity: string, versions: readonly string[]): void;
 }
 
 export interface DelegateNode {
