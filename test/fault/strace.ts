@@ -62,6 +62,8 @@ export interface Trace {
 
 /** The program's arguments, under strace. */
 export function straceArgv(output: string, at?: { kind: Kind; when: number }): string[] {
+  // The runtime polls as it likes: strace is to count only what looks at a process of ours.
+  const only = at !== undefined && isWait(at.kind) ? ["-P", PROCESS] : [];
   const inject = at === undefined ? [] : ["-e", `inject=${at.kind}:signal=KILL:when=${at.when}`];
   // An unknown name would be an error, and not every architecture has them all: "?" lets strace pass it over.
   const trace = kinds.map((kind) => `?${kind}`).join(",");
@@ -77,17 +79,21 @@ export function straceArgv(output: string, at?: { kind: Kind; when: number }): s
     `trace=${trace}`,
     "-e",
     "signal=none",
+    ...only,
     ...inject,
     "--",
   ];
 }
+
+/** How strace shows the descriptor of a process that we have started. */
+const PROCESS = "anon_inode:[pidfd]";
 
 export const isWait = (kind: Kind): boolean => kind === "poll" || kind === "ppoll";
 
 /** Not every call of a name changes something: opening a file to read it, starting a thread. */
 function changes(name: Kind, line: string): boolean {
   if (name === "openat" || name === "openat2") return /O_CREAT|O_TMPFILE/.test(line);
-  if (isWait(name)) return line.includes("[pidfd]") && !line.includes("POLLOUT"); // it has all of its input
+  if (isWait(name)) return !line.includes("POLLOUT"); // it has all of its input
   return !line.includes("CLONE_THREAD");
 }
 
@@ -104,14 +110,15 @@ export function readTrace(file: string, state: string): Trace {
     const name = /^(\w+)\(/.exec(line)?.[1] ?? "";
     if (!isKind(name)) continue;
     last = line;
+    if (isWait(name) && !line.includes(PROCESS)) continue;
     const when = (seen.get(name) ?? 0) + 1;
     seen.set(name, when);
     if (!changes(name, line)) continue;
-    begun ||= line.includes(state);
+    begun ||= line.includes(state) || isWait(name); // nothing is started before
     if (!begun) continue;
     const n = (nth.get(name) ?? 0) + 1;
     nth.set(name, n);
     calls.push({ kind: name, nth: n, when, text: line });
   }
-  return { calls, killedAt: / = -?\d/.test(last.slice(last.lastIndexOf(")"))) ? undefined : last };
+  return { calls, killedAt: /(= \?|<unfinished \.\.\.>)\s*$/.test(last) ? last : undefined };
 }
