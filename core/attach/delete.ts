@@ -63,8 +63,8 @@ export function deleteJournals(
 }
 
 /**
- * The namespace that the journals are about: at the path that the runtime gives, else where it was on ADD. A path alone
- * proves nothing, so its cookie has to be the recorded one.
+ * The namespace that the journals are about: at the path that the runtime gives, else where it was on ADD, else by a
+ * process that is still in it. A path alone proves nothing, so its cookie has to be the recorded one.
  */
 export function podOfJournals(
   journals: readonly Journal[],
@@ -82,10 +82,10 @@ export function podOfJournals(
       if (pod.cookie === netns.cookie) return pod;
       pod[Symbol.dispose]();
     } catch (thrown) {
-      if (!(thrown instanceof CniError)) throw thrown; // something else stands at the path now: the namespace has gone
+      if (!(thrown instanceof CniError)) throw thrown; // something else stands at the path now
     }
   }
-  return undefined;
+  return node.findPod(netns.cookie);
 }
 
 /**

@@ -2,8 +2,8 @@
  * GC: the runtime says which of its attachments are valid. Its list names containers and its own interfaces, so what of
  * ours stays is worked out from the journals.
  */
-import { parseNetnsPath, parseNetworkName } from "../base/brand.ts";
-import { CniError, Code } from "../base/error.ts";
+import { parseNetworkName } from "../base/brand.ts";
+import { CniError } from "../base/error.ts";
 import { typeOf } from "../cni/list.ts";
 import type { ValidAttachment } from "../cni/request.ts";
 import type { NetConf, NetworkList } from "../cni/types.ts";
@@ -13,7 +13,7 @@ import { resolveDelegate } from "../delegate/resolve.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
 import type { Journal } from "../state/journal.ts";
 import { monotonicMs } from "../sys/clock.ts";
-import { deleteJournals } from "./delete.ts";
+import { deleteJournals, podOfJournals } from "./delete.ts";
 import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
 import { combined } from "./undo.ts";
@@ -86,17 +86,10 @@ function withoutResult(config: NetConf): NetConf {
 const withNames = (list: NetworkList): readonly NetConf[] =>
   list.plugins.map((plugin) => ({ ...plugin, cniVersion: list.cniVersion, name: list.name }));
 
-/** Whether the pod's namespace still exists: at its path there is the one with the recorded cookie. */
+/** Whether the pod's namespace still exists: at its path, or with a process in it. */
 export function isAlive(journal: Journal, node: Node): boolean {
-  const { path, cookie } = journal.header.netns;
-  if (path === "") return false;
-  try {
-    using pod = node.openPod(parseNetnsPath(path));
-    return pod?.cookie === cookie;
-  } catch (thrown) {
-    if (thrown instanceof CniError && thrown.code === Code.InvalidNetns) return false; // something else is at the path
-    throw thrown;
-  }
+  using pod = podOfJournals([journal], undefined, node);
+  return pod !== undefined;
 }
 
 interface DelegateGarbage {

@@ -12,6 +12,7 @@ import { openPolicy, type Policy } from "../policy/policy.ts";
 import { Store } from "../state/store.ts";
 import { bootId, deadlineIn } from "../sys/clock.ts";
 import { Errno, isErrno } from "../sys/error.ts";
+import { findNetns } from "../sys/find-netns.ts";
 import { Netns } from "../sys/netns.ts";
 import { StopSignal } from "../sys/stop.ts";
 import { fileVersionCache } from "./version-cache.ts";
@@ -37,6 +38,7 @@ export interface NodeOptions {
 
 /** The pod's network namespace, open and checked. */
 export interface PodNetns extends Disposable {
+  /** Empty when only processes lead to it. */
   readonly path: string;
   /** Decimal digits. */
   readonly cookie: string;
@@ -116,16 +118,13 @@ export class Node implements DelegateNode, Disposable {
       if (isErrno(thrown, Errno.ENOENT, Errno.ENOTDIR, Errno.ESRCH)) return undefined;
       throw thrown;
     }
-    const kernel = openKernel(netns);
-    return {
-      path,
-      cookie: String(netns.cookie),
-      kernel,
-      [Symbol.dispose]() {
-        kernel[Symbol.dispose]();
-        netns[Symbol.dispose]();
-      },
-    };
+    return asPod(netns, path);
+  }
+
+  /** A pod's network namespace by the processes that are in it, when its path is gone; delegates get no path. */
+  findPod(cookie: string): PodNetns | undefined {
+    const netns = findNetns(cookie);
+    return netns && asPod(netns, "");
   }
 
   builtIn(type: string): BuiltIn | undefined {
@@ -174,4 +173,17 @@ export class Node implements DelegateNode, Disposable {
     this.#modules.clear();
     this.#stack[Symbol.dispose]();
   }
+}
+
+function asPod(netns: Netns, path: string): PodNetns {
+  const kernel = openKernel(netns);
+  return {
+    path,
+    cookie: String(netns.cookie),
+    kernel,
+    [Symbol.dispose]() {
+      kernel[Symbol.dispose]();
+      netns[Symbol.dispose]();
+    },
+  };
 }

@@ -1,0 +1,33 @@
+import { readdirSync, readlinkSync } from "node:fs";
+import type { NetnsPath } from "../base/brand.ts";
+import { CniError } from "../base/error.ts";
+import { SysError } from "./error.ts";
+import { Netns } from "./netns.ts";
+
+/**
+ * A network namespace to which no path leads any more, by a process that is still in it. It looks at every process of
+ * the machine, so it is for when a path was tried and did not lead there.
+ *
+ * @returns The namespace, to be disposed of; `undefined` when no process that we can see is in it.
+ */
+export function findNetns(cookie: string): Netns | undefined {
+  const seen = new Set<string>();
+  for (const pid of readdirSync("/proc")) {
+    if (pid < "1" || pid > "9~") continue; // not a number
+    const path = `/proc/${pid}/ns/net`;
+    try {
+      const inode = readlinkSync(path);
+      if (seen.has(inode)) continue;
+      seen.add(inode);
+      const netns = Netns.open(path as NetnsPath);
+      if (String(netns.cookie) === cookie) return netns;
+      netns[Symbol.dispose]();
+    } catch (thrown) {
+      // The process has ended meanwhile, or is a kernel thread's or another user namespace's that we may not look at.
+      if (!(thrown instanceof SysError) && !(thrown instanceof CniError) && !isFileError(thrown)) throw thrown;
+    }
+  }
+  return undefined;
+}
+
+const isFileError = (thrown: unknown): boolean => thrown instanceof Error && "code" in thrown;
