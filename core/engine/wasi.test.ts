@@ -29,6 +29,7 @@ function start(input: Partial<WasiInput> = {}) {
     stdin: new TextEncoder().encode("0123456789"),
     stdoutBytes: 10,
     stderrBytes: 10,
+    wallMs: 1000,
     remainingMs: () => 1000,
     stopRequested: () => false,
     ...input,

@@ -67,7 +67,8 @@ export interface WasiInput {
   readonly stdin: Uint8Array;
   readonly stdoutBytes: number;
   readonly stderrBytes: number;
-  /** What is left of the run's wall time. */
+  /** The run's wall time, and what is left of it. */
+  readonly wallMs: number;
   readonly remainingMs: () => number;
   readonly stopRequested: () => boolean;
 }
@@ -186,7 +187,7 @@ export class Wasi {
     for (let left = ms; left > 0; left = until - performance.now()) {
       const remaining = this.#input.remainingMs();
       if (this.#input.stopRequested()) throw new GuestFault("stopped", "asked to stop");
-      if (remaining <= 0) throw new GuestFault("wall", "asleep when its time ended");
+      if (remaining <= 0) throw new GuestFault("wall", `more than ${this.#input.wallMs} ms, asleep at the end`);
       Bun.sleepSync(Math.min(left, remaining, SLEEP_SLICE_MS));
     }
   }
