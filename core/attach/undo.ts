@@ -11,6 +11,7 @@ import type { NetConf, Result } from "../cni/types.ts";
 import { NEWEST } from "../cni/version.ts";
 import { binaryDelegate } from "../delegate/binary.ts";
 import type { Target } from "../delegate/delegate.ts";
+import { GuestError } from "../delegate/guest.ts";
 import { isIpamNumber } from "../delegate/ipam.ts";
 import type { DelegateNode } from "../delegate/node.ts";
 import { recordId } from "../delegate/record.ts";
@@ -38,7 +39,10 @@ interface Part {
   readonly journal: Journal;
   /** Addresses, to be freed when the links are gone. */
   readonly late: PendingUndo[];
+  /** Why it stays as it is, for the retry. */
   failure: CniError | undefined;
+  /** What a guest said, or was stopped for: it is told, and keeps nothing. */
+  complaint: CniError | undefined;
 }
 
 /**
@@ -49,7 +53,9 @@ interface Part {
  * @returns The failures, none when nothing is left.
  */
 export function undoAttachments(journals: readonly Journal[], context: UndoContext): readonly CniError[] {
-  const parts = journals.toReversed().map((journal): Part => ({ journal, late: [], failure: undefined }));
+  const parts = journals
+    .toReversed()
+    .map((journal): Part => ({ journal, late: [], failure: undefined, complaint: undefined }));
   for (const part of parts) {
     attempt(part, () => {
       endOutlived(part.journal);
@@ -71,7 +77,7 @@ export function undoAttachments(journals: readonly Journal[], context: UndoConte
       forget(part.journal, context.node);
     });
   }
-  return parts.flatMap((part) => part.failure ?? []);
+  return parts.flatMap((part) => part.failure ?? part.complaint ?? []);
 }
 
 function fail(cause: unknown): never {
@@ -84,13 +90,17 @@ function attempt(part: Part, work: () => void): void {
   try {
     work();
   } catch (thrown) {
-    const { label, ifname } = part.journal.header;
-    const cause = CniError.from(thrown);
-    part.failure = new CniError(cause.code, `Cannot detach "${ifname}" from network ${show(label)}: ${cause.message}`, {
-      remedy: cause.remedy,
-      cause: thrown,
-    });
+    part.failure = failureOf(part.journal, thrown);
   }
+}
+
+function failureOf({ header }: Journal, thrown: unknown): CniError {
+  const { label, ifname } = header;
+  const cause = CniError.from(thrown);
+  return new CniError(cause.code, `Cannot detach "${ifname}" from network ${show(label)}: ${cause.message}`, {
+    remedy: cause.remedy,
+    cause: thrown,
+  });
 }
 
 /** Ends delegates that our killed predecessor left running: what they still did would belong to nobody. */
@@ -119,7 +129,12 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
       continue;
     }
     if (step.do === "delegate") {
-      deleteDelegate(journal, step.plugin, context);
+      try {
+        deleteDelegate(journal, step.plugin, context);
+      } catch (thrown) {
+        if (!isLastWord(thrown)) throw thrown;
+        part.complaint ??= failureOf(journal, thrown);
+      }
       journal.undone(id);
       context.node.store.durable.remove(recordId(journal, step.plugin));
     } else undoStep(step, journal.entries, places);
@@ -131,6 +146,9 @@ function isLate(step: UndoStep): boolean {
   if (step.do === "delegate") return isIpamNumber(step.plugin);
   return step.do === "lease" || step.do === "pool" || step.do === "network-object";
 }
+
+/** A guest is asked once: unless it says "try again", the host undoes the rest, whatever became of the guest. */
+const isLastWord = (thrown: unknown): boolean => thrown instanceof GuestError && thrown.code !== Code.TryAgainLater;
 
 function undoLate(journal: Journal, { id, step }: PendingUndo, context: UndoContext): void {
   const { store } = context.node;

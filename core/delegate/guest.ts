@@ -1,4 +1,6 @@
 /** A guest in the sandbox as a delegate. */
+
+import { CniError } from "../base/error.ts";
 import { isObject } from "../base/json.ts";
 import { normaliseCapabilities } from "../cni/capability.ts";
 import { formatCniArgs } from "../cni/env.ts";
@@ -16,6 +18,13 @@ import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
 import type { AttachmentContext, BuiltIn, DelegateNode } from "./node.ts";
 import { recordId } from "./record.ts";
+
+/** What a guest said, or was stopped for, unlike what keeps the host from running it. */
+export class GuestError extends CniError {
+  constructor(error: CniError) {
+    super(error.code, error.message, { remedy: error.remedy, cause: error.cause });
+  }
+}
 
 export function guestDelegate(plugin: BuiltIn): Delegate {
   const { manifest } = plugin;
@@ -79,7 +88,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
   });
   const log = new TextDecoder().decode(outcome.stderr).trim();
   if (log !== "") node.log("info", `${manifest.name}: ${log}`);
-  if ("error" in outcome) throw outcome.error;
+  if ("error" in outcome) throw new GuestError(outcome.error);
   if (outcome.result === undefined) return undefined;
   const version = typeof call.conf.cniVersion === "string" ? call.conf.cniVersion : "";
   return parseResult(outcome.result, version, `the result of plugin "${manifest.name}"`);
