@@ -17,7 +17,7 @@ import { knownVersion, NEWEST } from "../core/cni/version.ts";
 import { ipams } from "../core/ipam/ipams.ts";
 import { nameOfConf, parseMetaConf } from "../core/plan/conf.ts";
 import { deadlineIn } from "../core/sys/clock.ts";
-import { embedded } from "./embedded.ts";
+import { type Embedded, embedded } from "./embedded.ts";
 import { parseConf, validAttachments } from "./input.ts";
 import { runIpamPlugin } from "./ipam.ts";
 import { logTo } from "./log.ts";
@@ -41,14 +41,18 @@ export interface Answer {
   readonly document?: JsonObject;
 }
 
-/** Runs the call; whatever goes wrong is in the answer, in the version of the configuration. */
-export function runCni(process: Process): Answer {
+/**
+ * Runs the call; whatever goes wrong is in the answer, in the version of the configuration.
+ *
+ * @param carried The engine's library and the built-in plugins.
+ */
+export function runCni(process: Process, carried: Embedded = embedded): Answer {
   let version: string = NEWEST;
   try {
     const invocation = parseEnvironment(process.environment);
     const doc = parseConf(process.readInput(), invocation.command);
     version = versionOf(doc);
-    const document = run(process, invocation, doc);
+    const document = run(process, carried, invocation, doc);
     return { exit: 0, ...(document && { document }) };
   } catch (thrown) {
     return { exit: 1, document: { cniVersion: version, ...CniError.from(thrown).toJSON() } };
@@ -61,11 +65,11 @@ function versionOf(doc: Json): string {
   return (typeof value === "string" && knownVersion(value)) || NEWEST;
 }
 
-function run(process: Process, invocation: Invocation, doc: Json): JsonObject | undefined {
-  const type = whoAmI(process.startedAs, doc);
+function run(process: Process, carried: Embedded, invocation: Invocation, doc: Json): JsonObject | undefined {
+  const type = whoAmI(process.startedAs, doc, carried);
   if (ipams.has(type)) return runIpamPlugin(type, invocation, doc);
   // Never disposed of: the process ends right after, and what it holds goes with it sooner than by our hands.
-  const node = new Node({ environment: process.environment, library: embedded, plugins: embedded.plugins });
+  const node = new Node({ environment: process.environment, library: carried, plugins: carried.plugins });
   const operation = new Operation(invocation.command, node);
   node.log = logTo({
     operation: operation.id,
@@ -85,8 +89,8 @@ function run(process: Process, invocation: Invocation, doc: Json): JsonObject | 
 }
 
 /** The link's name where it is one of ours, else the configuration's `type`, else the meta-plugin. */
-function whoAmI(startedAs: string, doc: Json): string {
-  const isOurs = (name: string): boolean => Object.hasOwn(embedded.plugins, name) || ipams.has(name);
+function whoAmI(startedAs: string, doc: Json, carried: Embedded): string {
+  const isOurs = (name: string): boolean => Object.hasOwn(carried.plugins, name) || ipams.has(name);
   const name = basename(startedAs);
   if (isOurs(name)) return name;
   const type = isObject(doc) ? typeOf(doc) : "";
