@@ -23,6 +23,11 @@ function sourcesBelow(folder: string): string[] {
 
 /** Compiles a guest as the build does, once for each state of the sources. @param entry Relative to the project. */
 export function compileGuest(entry: string): WebAssembly.Module {
+  return new WebAssembly.Module(guestBytes(entry));
+}
+
+/** The same, as a file has it. */
+export function guestBytes(entry: string): Uint8Array<ArrayBuffer> {
   const flags: unknown = JSON.parse(readFileSync(join(root, "plugins-wasm/asc.flags.json"), "utf8"));
   if (!Array.isArray(flags)) throw new Error("plugins-wasm/asc.flags.json: expected an array");
   const hash = createHash("sha256")
@@ -39,7 +44,7 @@ export function compileGuest(entry: string): WebAssembly.Module {
     if (!run.success) throw new Error(`asc ${entry}: ${run.stderr.toString()}`);
     renameSync(made, file);
   }
-  return new WebAssembly.Module(readFileSync(file));
+  return new Uint8Array(readFileSync(file));
 }
 
 export interface GuestRun {

@@ -1,7 +1,7 @@
 /** Programs compiled as `npm run build` compiles ours, to see what Bun does with them. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 export const root = join(import.meta.dir, "../..");
 export const linkFlags: readonly string[] = readFileSync(join(root, "scripts/link.flags"), "utf8").trim().split("\n");
@@ -18,7 +18,7 @@ export class Scratch implements Disposable {
   /** Compiles `entry`, a path or the name of a file here. @returns the program's path. */
   compile(entry: string, flags: readonly string[] = linkFlags): string {
     const program = join(this.path, `${entry.split("/").at(-1)?.replace(/\.ts$/, "")}-${flags.length}`);
-    const built = Bun.spawnSync([process.execPath, "build", ...flags, join(this.path, entry), "--outfile", program]);
+    const built = Bun.spawnSync([process.execPath, "build", ...flags, resolve(this.path, entry), "--outfile", program]);
     if (built.exitCode !== 0) throw new Error(`${built.stdout}${built.stderr}`);
     return program;
   }

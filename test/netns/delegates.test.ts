@@ -30,7 +30,7 @@ requires(
     // The kernel gives it 127.0.0.1 when it first comes up, and leaves it there.
     pod.ip("link", "set", "lo", "up");
     pod.ip("link", "set", "lo", "down");
-    witness = new Witness(node, pod, { leaveOut: ["br0"] });
+    witness = new Witness(node, pod);
   });
   afterEach(() => {
     expect(witness.changes()).toBe("");

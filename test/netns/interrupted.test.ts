@@ -24,7 +24,7 @@ requires(
   beforeEach(() => {
     rmSync(node.log, { force: true });
     pod = TestNetns.create("pod");
-    witness = new Witness(node, pod, { leaveOut: ["br0"] });
+    witness = new Witness(node, pod);
   });
   afterEach(() => {
     expect(witness.changes()).toBe("");

@@ -20,7 +20,7 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
     rmSync(node.log, { force: true });
     for (const file of readdirSync(node.networks)) rmSync(join(node.networks, file));
     pod = TestNetns.create("pod");
-    witness = new Witness(node, pod, { leaveOut: ["br0"] });
+    witness = new Witness(node, pod);
   });
   afterEach(() => {
     expect(witness.changes()).toBe("");
@@ -169,7 +169,7 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
       node.ok("ADD", { pod: former, conf });
       former[Symbol.dispose]();
       pod.ip("link", "add", "eth0", "type", "veth", "peer", "name", "other");
-      const between = new Witness(node, pod, { leaveOut: ["br0"] });
+      const between = new Witness(node, pod);
       node.ok("DEL", { pod, conf });
       expect(between.changes()).not.toContain("pod ");
       expect(links()).toContain("eth0");
@@ -275,7 +275,7 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
       for (const link of ["theirs", "eth0"]) pod.ip("link", "set", link, "addrgenmode", "none", "up");
       pod.ip("route", "add", "default", "via", "10.50.0.1");
       pod.ip("route", "add", "10.60.0.0/16", "via", "10.50.0.1");
-      witness = new Witness(node, pod, { leaveOut: ["br0"] });
+      witness = new Witness(node, pod);
       node.network("a", { name: "a", plugins: [{ ...plain, ipam: { type: "host-local", subnet: "10.78.0.0/24" } }] });
     });
 

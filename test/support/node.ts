@@ -263,7 +263,12 @@ export class Witness {
   readonly #options: Omit<SnapshotOptions, "netns">;
   readonly #before: readonly Snapshot[];
 
-  constructor(node: TestNode, pod?: TestNetns, options: Omit<SnapshotOptions, "netns" | "files"> = {}) {
+  /** Bridge `br0` is the networks' own, and stays; it gets an address of its own at any time after it came up. */
+  constructor(
+    node: TestNode,
+    pod?: TestNetns,
+    options: Omit<SnapshotOptions, "netns" | "files"> = { leaveOut: ["br0"] },
+  ) {
     this.#node = node;
     this.#pod = pod;
     this.#options = options;
