@@ -250,7 +250,7 @@ describe("time", () => {
 
   test("the wall limit ends a sleep", () => {
     const { outcome, ms } = timed(() => run(code(sleepFor(60_000)), { limits: { ...limits, wallMs: 50 } }));
-    expect(outcome).toBe("wall: asleep when its time ended");
+    expect(outcome).toBe("wall: more than 50 ms, asleep at the end");
     expect(ms).toBeLessThan(5000);
   });
 

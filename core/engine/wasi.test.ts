@@ -176,7 +176,7 @@ describe("poll_oneoff()", () => {
     let left = 40;
     const late = start({ remainingMs: () => (left -= 20) });
     subscribe(late.view, 0, { userdata: 1n, ms: 60_000 });
-    expect(() => poll(late, 1)).toThrow("asleep when its time ended");
+    expect(() => poll(late, 1)).toThrow("more than 1000 ms, asleep at the end");
     const stopped = start({ stopRequested: () => true });
     subscribe(stopped.view, 0, { userdata: 1n, ms: 60_000 });
     expect(() => poll(stopped, 1)).toThrow("asked to stop");
