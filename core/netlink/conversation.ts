@@ -12,6 +12,8 @@ export interface Datagrams {
   send(bytes: Uint8Array): void;
   /** The next datagram, a view that is good until the next call; throws when `deadlineMs` on the clock has passed. */
   receive(deadlineMs: number): Uint8Array;
+  /** Hears that many answers are to come before any of them is received. */
+  expectMany?(): void;
 }
 
 /** Time, as an argument: this folder reaches no system call. */
@@ -46,6 +48,8 @@ const ENOBUFS = 105;
 const EINTR = 4;
 const ETIMEDOUT = 110;
 
+/** Answers that any socket has room for. */
+const FEW = 16;
 /** How often a request that the kernel could not take just now is sent in all. */
 const TRIES = 5;
 /** How often a dump is begun before an inconsistent one is an error. */
@@ -105,6 +109,7 @@ export class Conversation {
    * times in all; then the answer is EINTR, for half a list must decide nothing.
    */
   dump<Reply>(request: Request<Reply>): DumpAnswer<Reply> {
+    this.#socket.expectMany?.();
     const deadline = this.#clock.nowMs() + this.#timeoutMs;
     for (let attempt = 1; ; attempt++) {
       const answer = this.#dumpOnce(request, deadline);
@@ -123,6 +128,7 @@ export class Conversation {
     const deadline = this.#clock.nowMs() + this.#timeoutMs;
     const last = requests.length - 1;
     if (last < 0) return { errno: 0, index: -1 };
+    if (last > FEW) this.#socket.expectMany?.();
     const first = this.#seq;
     this.#seq += requests.length + 2;
     this.#out.reset();
@@ -164,6 +170,7 @@ export class Conversation {
 
   #exchange(requests: readonly Request[], deadlineMs: number): Answer[] {
     if (requests.length === 0) return [];
+    if (requests.length > FEW) this.#socket.expectMany?.();
     const first = this.#seq;
     this.#seq += requests.length;
     this.#out.reset();

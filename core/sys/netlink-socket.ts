@@ -22,7 +22,7 @@ const MSG_DONTWAIT = 0x40;
 const BUFFER_BYTES = 64 * 1024;
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 
-/** A netlink socket, bound to an address that the kernel chose. It stays in the namespace it was opened in. */
+/** A netlink socket; with its first message it has an address that the kernel chose. It stays in its namespace. */
 export class NetlinkSocket implements Disposable {
   readonly #fd: Fd;
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
@@ -30,6 +30,7 @@ export class NetlinkSocket implements Disposable {
   readonly #kernel = new Uint32Array([AF_NETLINK, 0, 0]);
   readonly #sender = new Uint32Array(3);
   readonly #senderLength = new Uint32Array(1);
+  #ready = false;
 
   private constructor(fd: Fd) {
     this.#fd = fd;
@@ -45,18 +46,25 @@ export class NetlinkSocket implements Disposable {
     const fd = Fd.adopt(ns === undefined ? make() : inNetns(ns, make), "netlink socket");
     try {
       const socket = new NetlinkSocket(fd);
-      check(libc().bind(fd.raw, socket.#kernel, socket.#kernel), "bind", "netlink");
-      for (const option of [CAP_ACK, EXT_ACK, GET_STRICT_CHK]) socket.#set(SOL_NETLINK, option, 1);
-      const size = Uint32Array.of(RECEIVE_BUFFER_BYTES);
-      // The forced one needs CAP_NET_ADMIN in the first user namespace; without it the limit of the node applies.
-      if (libc().setsockopt(fd.raw, SOL_SOCKET, SO_RCVBUFFORCE, size, size) !== 0) {
-        socket.#set(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
-      }
+      socket.#set(SOL_NETLINK, CAP_ACK, 1);
+      socket.#set(SOL_NETLINK, EXT_ACK, 1);
       return socket;
     } catch (thrown) {
       fd[Symbol.dispose]();
       throw thrown;
     }
+  }
+
+  /** Makes ready for dumps and other long answers; before the first of them, once. @throws {SysError} */
+  expectMany(): void {
+    if (this.#ready) return;
+    this.#set(SOL_NETLINK, GET_STRICT_CHK, 1);
+    const size = Uint32Array.of(RECEIVE_BUFFER_BYTES);
+    // The forced one needs CAP_NET_ADMIN in the first user namespace; without it the limit of the node applies.
+    if (libc().setsockopt(this.#fd.raw, SOL_SOCKET, SO_RCVBUFFORCE, size, size) !== 0) {
+      this.#set(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
+    }
+    this.#ready = true;
   }
 
   #set(level: number, name: number, value: number): void {
@@ -71,6 +79,7 @@ export class NetlinkSocket implements Disposable {
 
   /** Subscribes to a multicast group, by its number: `RTNLGRP_LINK` is 1. @throws {SysError} */
   join(group: number): void {
+    this.expectMany();
     this.#set(SOL_NETLINK, ADD_MEMBERSHIP, group);
   }
 

@@ -100,6 +100,8 @@ function refuseAdvertisements(host: Kernel, name: string, now?: number): void {
 const isAbsent = (thrown: unknown): boolean =>
   (thrown instanceof SysError || thrown instanceof KernelError) && thrown.errnoName === "ENOENT";
 
+const isTaken = (thrown: unknown): boolean => thrown instanceof KernelError && thrown.errnoName === "EEXIST";
+
 function bad(call: string, member: string, why: string): CniError {
   return new CniError(Code.BadRequest, `Cannot make the call "${call}": "${member}": ${why}`, {
     remedy: `Correct "${member}" of the request`,
@@ -308,14 +310,14 @@ function createShared(guest: GuestContext, r: Create, name: string): Shared {
     const target = { target: { whose: "granted", role: "bridge" } as const };
     return { made: { link: { ...link, up: r.up }, in: r.in, number: guest.open(r.in, link, target) }, created: true };
   } catch (thrown) {
-    if (!(thrown instanceof KernelError) || thrown.errnoName !== "EEXIST") throw thrown;
+    if (!isTaken(thrown)) throw thrown;
     const winner = kernel.linkByName(name);
     if (winner === undefined) throw thrown;
     return verify(winner);
   }
 }
 
-/** One link of the attachment, born with its final address; a macvlan on a link of the node is renamed in the pod. */
+/** One link of the attachment, born with its final address and, where the kernel allows, with its final name. */
 function createOwn(guest: GuestContext, r: Create, name: string): Created {
   // A passthru macvlan takes its parent's address, whatever is asked.
   const address =
@@ -323,15 +325,23 @@ function createOwn(guest: GuestContext, r: Create, name: string): Created {
   const parent = r.parent === undefined ? undefined : guest.handles.link(r.parent);
   const crosses = parent !== undefined && parent.in !== r.in;
   const temporary = crosses ? guest.derivedName("pbt", 12) : undefined;
-  const spec = specFor(guest, r, temporary ?? name, address);
+  const spec = specFor(guest, r, name, address);
   const undo = begin(guest, r.in, name, r.kind, address, temporary);
   const kernel = guest.kernel(r.in);
-  let link =
-    crosses && spec.kind === "macvlan"
-      ? guest.kernel(parent.in).createLink({ ...spec, in: kernel })
-      : kernel.createLink(spec);
+  let link: Link;
+  if (parent !== undefined && temporary !== undefined && spec.kind === "macvlan") {
+    const born = { ...spec, in: kernel };
+    const there = guest.kernel(parent.in);
+    try {
+      link = there.createLink(born);
+    } catch (thrown) {
+      if (!isTaken(thrown)) throw thrown;
+      // Taken in the pod, or up to Linux 6.12 where it comes from: under another name the kernel makes it for certain.
+      link = there.createLink({ ...born, name: temporary });
+    }
+  } else link = kernel.createLink(spec);
   guest.made(undo, r.in, link);
-  if (temporary !== undefined) {
+  if (link.name !== name) {
     kernel.setLink(link.index, { name });
     link = { ...link, name };
   }
@@ -437,27 +447,25 @@ function wanted(guest: GuestContext, r: ValueOfKeys<typeof openRequest>): Link |
   return link?.name === name ? link : undefined;
 }
 
-export const linkOpen = hostCall({
+export const linkOpen: HostCall = hostCall({
   name: "link_open",
   operations: reading,
   roles: ["pod-link", "own", "parent", "bridge", "device"],
   doc: "Gives a handle for a link that is the attachment's or that the configuration names",
   request: openRequest,
   answer: linkAnswer,
-  targets(guest, r) {
-    const link = wanted(guest, r);
-    // Whose a missing link would be decides too, so that the answer does not tell which links the node has.
-    if (link !== undefined) return [guest.whose(r.in, link).target];
-    return r.in === "host" && !r.defaultRoute ? [guest.grantedName("host", r.name ?? "")] : [];
-  },
   run(guest, r) {
     const link = wanted(guest, r);
-    if (link === undefined) {
-      const what = r.defaultRoute ? "the link of the default route" : show(r.name ?? guest.setup.attachment.ifname);
-      const where = r.in === "pod" ? "the pod" : "the node";
-      throw new CniError(Code.Kernel, `Cannot open ${what} in ${where}: no such link`, { remedy: "ENODEV (19)" });
+    if (link !== undefined) {
+      const known = guest.whose(r.in, link);
+      guest.permit(linkOpen, known.target);
+      return answerFor(guest, r.in, link, guest.open(r.in, link, known));
     }
-    return answerFor(guest, r.in, link, guest.open(r.in, link));
+    // Whose a missing link would be decides too, so that the answer does not tell which links the node has.
+    if (r.in === "host" && !r.defaultRoute) guest.permit(linkOpen, guest.grantedName("host", r.name ?? ""));
+    const what = r.defaultRoute ? "the link of the default route" : show(r.name ?? guest.setup.attachment.ifname);
+    const where = r.in === "pod" ? "the pod" : "the node";
+    throw new CniError(Code.Kernel, `Cannot open ${what} in ${where}: no such link`, { remedy: "ENODEV (19)" });
   },
 });
 
