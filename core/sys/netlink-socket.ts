@@ -22,7 +22,7 @@ const MSG_DONTWAIT = 0x40;
 const BUFFER_BYTES = 64 * 1024;
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 
-/** A netlink socket; with its first message it has an address that the kernel chose. It stays in its namespace. */
+/** A netlink socket, bound to an address that the kernel chose. It stays in the namespace it was opened in. */
 export class NetlinkSocket implements Disposable {
   readonly #fd: Fd;
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
@@ -46,6 +46,7 @@ export class NetlinkSocket implements Disposable {
     const fd = Fd.adopt(ns === undefined ? make() : inNetns(ns, make), "netlink socket");
     try {
       const socket = new NetlinkSocket(fd);
+      check(libc().bind(fd.raw, socket.#kernel, socket.#kernel), "bind", "netlink");
       socket.#set(SOL_NETLINK, CAP_ACK, 1);
       socket.#set(SOL_NETLINK, EXT_ACK, 1);
       return socket;
