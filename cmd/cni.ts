@@ -1,6 +1,5 @@
 /** One CNI call: which plugin we are, which command, and what goes to stdout. */
 
-import { basename } from "node:path";
 import { addPod } from "../core/attach/add.ts";
 import { checkCall } from "../core/attach/check.ts";
 import { deleteCall } from "../core/attach/delete.ts";
@@ -91,7 +90,7 @@ function run(process: Process, carried: Embedded, invocation: Invocation, doc: J
 /** The link's name where it is one of ours, else the configuration's `type`, else the meta-plugin. */
 function whoAmI(startedAs: string, doc: Json, carried: Embedded): string {
   const isOurs = (name: string): boolean => Object.hasOwn(carried.plugins, name) || ipams.has(name);
-  const name = basename(startedAs);
+  const name = startedAs.slice(startedAs.lastIndexOf("/") + 1);
   if (isOurs(name)) return name;
   const type = isObject(doc) ? typeOf(doc) : "";
   return isOurs(type) ? type : META;

@@ -1,15 +1,14 @@
 /** The only file that knows there is a process: argv, environment, stdin, stdout, exit code. */
-import { writeSync } from "node:fs";
-import { readBounded } from "../core/base/bounded.ts";
 import { CniError } from "../core/base/error.ts";
 import { SUPPORTED } from "../core/cni/version.ts";
+import { readBounded, writeText } from "../core/sys/files.ts";
 
 /** The largest configuration that a runtime may send. */
 const MAX_STDIN_BYTES = 4 << 20;
 const NEWEST = SUPPORTED.at(-1) ?? "1.1.0";
 
 function answer(document: unknown, exit: number): never {
-  if (document !== undefined) writeSync(1, `${JSON.stringify(document)}\n`); // stdout carries exactly one JSON document
+  if (document !== undefined) writeText(1, `${JSON.stringify(document)}\n`); // stdout carries exactly one JSON document
   process.exit(exit);
 }
 
@@ -44,7 +43,7 @@ function main(): void {
         (exit) => process.exit(exit),
         (thrown) => {
           const error = CniError.from(thrown);
-          writeSync(2, `${error.message}\n${error.remedy}\n`);
+          writeText(2, `${error.message}\n${error.remedy}\n`);
           process.exit(1);
         },
       );

@@ -1,17 +1,19 @@
-import { readFileSync } from "node:fs";
 import { CniError, Code } from "../core/base/error.ts";
 import { JsonError, parseJson } from "../core/base/json.ts";
 import { openPolicy, type Policy, parsePolicy } from "../core/policy/policy.ts";
+import { isAbsentFile, readText } from "../core/sys/files.ts";
 import { requireTrusted } from "../core/sys/trust.ts";
+
+/** As long as a document may be at all. */
+const MAX_POLICY_BYTES = 1 << 20;
 
 /** @throws {CniError} 7 when the file is there and cannot be obeyed: not root's alone, not JSON, a wrong member. */
 export function readPolicy(path: string): Policy {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readText(path, MAX_POLICY_BYTES);
   } catch (cause) {
-    if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR"))
-      return openPolicy;
+    if (isAbsentFile(cause)) return openPolicy;
     throw new CniError(
       Code.InvalidConfig,
       `Cannot read the policy file "${path}": ${cause instanceof Error ? cause.message : cause}`,

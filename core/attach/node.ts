@@ -1,5 +1,4 @@
 /** The node that an operation works on: everything outside the process, opened when it is first needed. */
-import { readFileSync } from "node:fs";
 import type { NetnsPath } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import type { BuiltIn, DelegateNode, VersionCache } from "../delegate/node.ts";
@@ -12,6 +11,7 @@ import { openPolicy, type Policy } from "../policy/policy.ts";
 import { Store } from "../state/store.ts";
 import { bootId, deadlineIn } from "../sys/clock.ts";
 import { Errno, isErrno } from "../sys/error.ts";
+import { readEmbedded } from "../sys/files.ts";
 import { findNetns } from "../sys/find-netns.ts";
 import { Netns } from "../sys/netns.ts";
 import { StopSignal } from "../sys/stop.ts";
@@ -135,7 +135,7 @@ export class Node implements DelegateNode, Disposable {
     const plugin: BuiltIn = {
       manifest: carriedManifest(carried.manifestText),
       sha256: carried.sha256,
-      artifact: () => readFileSync(carried.artifactPath),
+      artifact: () => readEmbedded(carried.artifactPath),
     };
     this.#builtIns.set(type, plugin);
     return plugin;

@@ -1,5 +1,4 @@
 /** Pods that Multus attached before us: its own cache says which delegates they have, and their DEL is ours to run. */
-import { unlinkSync } from "node:fs";
 import { show } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import { type AttachmentInvocation, delegateArgs } from "../cni/env.ts";
@@ -8,6 +7,7 @@ import { deriveRequest } from "../cni/request.ts";
 import { chooseVersion } from "../cni/version.ts";
 import { binaryDelegate } from "../delegate/binary.ts";
 import { type FormerDelegate, readMultusCache } from "../source/former.ts";
+import { unlink } from "../sys/files.ts";
 import type { Node } from "./node.ts";
 
 type DeleteInvocation = Extract<AttachmentInvocation, { command: "DEL" }>;
@@ -20,7 +20,7 @@ export function takeOver(invocation: DeleteInvocation, node: Node): readonly Cni
   for (const delegate of pod.delegates.toReversed()) {
     try {
       deleteFormer(delegate, invocation, node);
-      if (delegate.cached !== undefined) unlinkSync(delegate.cached.path);
+      if (delegate.cached !== undefined) unlink(delegate.cached.path);
     } catch (thrown) {
       const cause = CniError.from(thrown);
       failures.push(
@@ -31,7 +31,7 @@ export function takeOver(invocation: DeleteInvocation, node: Node): readonly Cni
       );
     }
   }
-  if (failures.length === 0) unlinkSync(pod.path);
+  if (failures.length === 0) unlink(pod.path);
   return failures;
 }
 

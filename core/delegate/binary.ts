@@ -1,5 +1,4 @@
 /** CNI binaries as delegates: found on CNI_PATH, run with a deadline in a process group of their own. */
-import { accessSync, constants, statSync } from "node:fs";
 import { type PluginType, parsePluginType, show } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject, type Json, JsonError, type JsonObject, parseJson } from "../base/json.ts";
@@ -9,6 +8,8 @@ import type { Result } from "../cni/types.ts";
 import { parseVersionAnswer } from "../cni/version.ts";
 import { type ChildOutcome, runChild } from "../sys/child.ts";
 import { deadlineIn } from "../sys/clock.ts";
+import { requireExecutable, statOf } from "../sys/files.ts";
+import { statTarget } from "../sys/libc.ts";
 import { requireTrusted } from "../sys/trust.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { HELD, heldBy } from "./held.ts";
@@ -28,12 +29,11 @@ export function findBinary(type: PluginType, path: readonly string[]): string {
   for (const directory of path) {
     if (!directory.startsWith("/")) continue;
     const file = `${directory.replace(/\/+$/, "")}/${type}`;
-    const stat = statSync(file, { throwIfNoEntry: false });
-    if (stat === undefined || !stat.isFile()) continue;
+    if (statOf(file)?.isFile !== true) continue;
     requireTrusted(directory, "the plugin directory", Code.InvalidConfig);
     requireTrusted(file, "the plugin", Code.InvalidConfig);
     try {
-      accessSync(file, constants.X_OK);
+      requireExecutable(file);
     } catch (cause) {
       throw new CniError(Code.InvalidConfig, `Cannot run plugin "${type}": "${file}" is not executable`, {
         remedy: `Run "chmod 755 ${file}"`,
@@ -61,8 +61,7 @@ export function binaryDelegate(type: string, path: readonly string[], node: Dele
 }
 
 function binaryVersions(type: string, file: string, node: DelegateNode): readonly string[] {
-  const stat = statSync(file, { bigint: true });
-  const identity = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+  const identity = statTarget(file).state;
   const known = node.versions.get(identity);
   if (known !== undefined) return known;
   const outcome = runChild({

@@ -2,14 +2,13 @@
  * Where libwasmtime is loaded from. Our binary carries it; the loader wants a file. Reading and writing 24 MB costs more
  * than a whole ADD, so a copy is kept where one may be, and the embedded bytes are read only when there is none yet.
  */
-import { readFileSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { Code } from "../base/error.ts";
 import { sha256 } from "../base/hash.ts";
 import { Dir } from "../sys/dir.ts";
 import type { Fd } from "../sys/fd.ts";
+import { readEmbedded, statOf } from "../sys/files.ts";
 import { mapsExecutable, memoryFile } from "../sys/shared-object.ts";
-import { requireTrusted } from "../sys/trust.ts";
+import { inUserNamespace, requireTrusted } from "../sys/trust.ts";
 import { wasmtimeVersion } from "../sys/wasmtime.ts";
 
 /** A file that the binary carries, as the build knows it. */
@@ -34,7 +33,8 @@ export interface Library extends Disposable {
 }
 
 /** Where `patchbay install` puts copies: beside our own executable. */
-export const besideExecutable = (executable = process.execPath): string => join(dirname(executable), ".patchbay");
+export const besideExecutable = (executable = process.execPath): string =>
+  `${executable.slice(0, executable.lastIndexOf("/"))}/.patchbay`;
 
 const systemCache = "/var/lib/patchbay/cache";
 
@@ -79,20 +79,18 @@ export function installLibrary(embedded: EmbeddedLibrary, directory = besideExec
 
 /** Root's is the system's. Another user's, or that of root in a user namespace, is below its home. */
 function cacheDirectory(): string | undefined {
-  const real =
-    process.geteuid?.() === 0 && /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
-  if (real) return systemCache;
+  if (process.geteuid?.() === 0 && !inUserNamespace()) return systemCache;
   const { XDG_CACHE_HOME: caches, HOME: home } = process.env;
   const base =
-    caches?.startsWith("/") === true ? caches : home?.startsWith("/") === true ? join(home, ".cache") : undefined;
-  return base === undefined ? undefined : join(base, "patchbay", "lib");
+    caches?.startsWith("/") === true ? caches : home?.startsWith("/") === true ? `${home}/.cache` : undefined;
+  return base === undefined ? undefined : `${base}/patchbay/lib`;
 }
 
 /** The hash is checked when a copy is made; after that, the directory's owner and the file's length must do. */
 function isUsable(directory: string, { file, name }: Named): boolean {
-  const path = join(directory, name);
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isFile() !== true || stat.size !== file.bytes) return false;
+  const path = `${directory}/${name}`;
+  const stat = statOf(path);
+  if (stat?.isFile !== true || stat.size !== file.bytes) return false;
   try {
     requireTrusted(directory, "the directory", Code.NotAllowed);
     requireTrusted(path, "the library", Code.NotAllowed);
@@ -114,7 +112,7 @@ function isUsableAfterCopy(directory: string, file: Named): boolean {
 }
 
 function readWhole(file: EmbeddedFile): Uint8Array {
-  const bytes = readFileSync(file.path);
+  const bytes = readEmbedded(file.path);
   if (bytes.length !== file.bytes || sha256(bytes) !== file.sha256) throw new Error(`embedded ${file.path} is damaged`);
   return bytes;
 }
@@ -128,7 +126,7 @@ function inDirectory(
   [libgcc, libwasmtime]: readonly [Named, Named],
   source: Library["source"],
 ): Library {
-  return inFiles(join(directory, libwasmtime.name), join(directory, libgcc.name), source);
+  return inFiles(`${directory}/${libwasmtime.name}`, `${directory}/${libgcc.name}`, source);
 }
 
 function inMemory(libwasmtime: Named, libgcc: Named): Library {
@@ -137,7 +135,7 @@ function inMemory(libwasmtime: Named, libgcc: Named): Library {
     for (const file of held) file[Symbol.dispose]();
   };
   const hold = ({ file, name }: Named): string => {
-    const made = memoryFile(name, readFileSync(file.path));
+    const made = memoryFile(name, readEmbedded(file.path));
     held.push(made);
     return `/proc/self/fd/${made.raw}`;
   };

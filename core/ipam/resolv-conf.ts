@@ -1,7 +1,8 @@
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
-import { readBounded } from "../base/bounded.ts";
 import { CniError, Code } from "../base/error.ts";
 import type { Dns } from "../cni/types.ts";
+import { Fd } from "../sys/fd.ts";
+import { readBounded } from "../sys/files.ts";
+import { Open, stat } from "../sys/libc.ts";
 
 const MAX_BYTES = 64 << 10;
 
@@ -12,18 +13,15 @@ export function readResolvConf(path: string): Dns {
       remedy: `Make it a file in the form of resolv.conf(5), or correct "resolvConf"`,
       cause,
     });
-  let fd: number;
+  let opened: Fd;
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK); // a FIFO would block for ever
+    opened = Fd.open(path, Open.READ | Open.NONBLOCK); // a FIFO would block for ever
   } catch (cause) {
     throw refuse(cause instanceof Error ? cause.message : String(cause), cause);
   }
-  try {
-    if (!fstatSync(fd).isFile()) throw refuse("it is no regular file");
-    return parseResolvConf(new TextDecoder().decode(readBounded(fd, MAX_BYTES, `"${path}"`)));
-  } finally {
-    closeSync(fd);
-  }
+  using fd = opened;
+  if (!stat(fd.raw, "").isFile) throw refuse("it is no regular file");
+  return parseResolvConf(new TextDecoder().decode(readBounded(fd.raw, MAX_BYTES, `"${path}"`)));
 }
 
 /** `nameserver`, `domain`, `search`, `options`; other lines, comments and keywords without a value are passed over. */

@@ -1,7 +1,9 @@
 /** Reading a file that an administrator wrote, with nothing surprising on the way. */
-import { closeSync, constants, fstatSync, lstatSync, openSync } from "node:fs";
-import { readBounded } from "../base/bounded.ts";
 import { CniError, Code } from "../base/error.ts";
+import { SysError } from "../sys/error.ts";
+import { Fd } from "../sys/fd.ts";
+import { isAbsentFile, linkStatOf, readBounded } from "../sys/files.ts";
+import { Open, stat } from "../sys/libc.ts";
 import { requireTrusted } from "../sys/trust.ts";
 
 export const MAX_FILE_BYTES = 1 << 20;
@@ -21,26 +23,19 @@ export interface FileState {
  * @throws {CniError} 7 for a link, a device, a file that others could have written.
  */
 export function fileState(path: string, what: string): FileState | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false, bigint: true });
-  if (stat === undefined || stat.isDirectory()) return undefined;
-  if (!stat.isFile()) {
+  const stat = linkStatOf(path);
+  if (stat === undefined || stat.isDirectory) return undefined;
+  if (!stat.isFile) {
     throw new CniError(
       Code.InvalidConfig,
-      `Cannot use ${what} "${path}": expected a regular file, found ${kindOf(stat)}`,
+      `Cannot use ${what} "${path}": expected a regular file, found ${stat.isLink ? "a symbolic link" : "a special file"}`,
       {
         remedy: `Put a copy of the file in place of "${path}"`,
       },
     );
   }
-  if (stat.uid !== 0n || (stat.mode & 0o022n) !== 0n) requireTrusted(path, what, Code.InvalidConfig);
-  return {
-    key: `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`,
-    changedMs: Number(stat.ctimeMs),
-  };
-}
-
-function kindOf(stat: { isSymbolicLink(): boolean }): string {
-  return stat.isSymbolicLink() ? "a symbolic link" : "a special file";
+  if (stat.uid !== 0 || (stat.mode & 0o022) !== 0) requireTrusted(path, what, Code.InvalidConfig);
+  return { key: stat.state, changedMs: stat.ctimeMs };
 }
 
 /**
@@ -50,29 +45,25 @@ function kindOf(stat: { isSymbolicLink(): boolean }): string {
  * @throws {CniError} 5 when it cannot be read, 6 when it is larger than `maxBytes`, 7 when it is no regular file.
  */
 export function readWhole(path: string, what: string, maxBytes = MAX_FILE_BYTES): Uint8Array | undefined {
-  let fd: number;
+  using fd = open(path, what);
+  if (fd === undefined) return undefined;
+  if (!stat(fd.raw, "").isFile) {
+    throw new CniError(Code.InvalidConfig, `Cannot use ${what} "${path}": expected a regular file`, {
+      remedy: `Remove "${path}"`,
+    });
+  }
+  return readBounded(fd.raw, maxBytes, `${what} "${path}"`);
+}
+
+function open(path: string, what: string): Fd | undefined {
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    return Fd.open(path, Open.READ | Open.NOFOLLOW | Open.NONBLOCK);
   } catch (cause) {
-    if (hasCode(cause, "ENOENT") || hasCode(cause, "ENOTDIR")) return undefined;
-    const why = cause instanceof Error && "code" in cause ? cause.code : cause;
+    if (isAbsentFile(cause)) return undefined;
+    const why = cause instanceof SysError ? cause.errnoName : cause;
     throw new CniError(Code.IoFailure, `Cannot read ${what} "${path}": ${why}`, {
       remedy: `Check "${path}", its owner and its mode`,
       cause,
     });
   }
-  try {
-    if (!fstatSync(fd).isFile()) {
-      throw new CniError(Code.InvalidConfig, `Cannot use ${what} "${path}": expected a regular file`, {
-        remedy: `Remove "${path}"`,
-      });
-    }
-    return readBounded(fd, maxBytes, `${what} "${path}"`);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-export function hasCode(thrown: unknown, code: string): boolean {
-  return thrown instanceof Error && "code" in thrown && thrown.code === code;
 }

@@ -2,7 +2,6 @@
  * What libcni and Multus recorded of pods made before a migration, so that their DEL and CHECK find what to undo. Read
  * only: whoever acts on a record removes its file when all is undone.
  */
-import { readdirSync } from "node:fs";
 import { type ContainerId, type IfName, isIfName } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import { isObject, type Json, JsonError, type JsonObject, member, parseJson } from "../base/json.ts";
@@ -10,7 +9,8 @@ import type { CniArgs } from "../cni/env.ts";
 import { parseNetworkList } from "../cni/list.ts";
 import { parseResult } from "../cni/result.ts";
 import type { NetworkList, Result } from "../cni/types.ts";
-import { hasCode, readWhole } from "./file.ts";
+import { isAbsentFile, namesInDirectory } from "../sys/files.ts";
+import { readWhole } from "./file.ts";
 
 export const LIBCNI_RESULTS = "/var/lib/cni/results";
 export const MULTUS_DIR = "/var/lib/cni/multus";
@@ -197,9 +197,9 @@ function delegateList(element: JsonObject): NetworkList {
 
 function names(dir: string): string[] {
   try {
-    return readdirSync(dir).sort();
+    return namesInDirectory(dir);
   } catch (cause) {
-    if (hasCode(cause, "ENOENT") || hasCode(cause, "ENOTDIR")) return [];
+    if (isAbsentFile(cause)) return [];
     throw cause;
   }
 }

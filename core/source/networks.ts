@@ -3,16 +3,16 @@
  * default network by name, by path or inline. One bad file never hides the others; what was passed over is said when a
  * network is not found.
  */
-import { readdirSync } from "node:fs";
 import { show } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject, type Json, JsonError, type JsonObject, member, parseJson } from "../base/json.ts";
 import { parseNetworkList, typeOf } from "../cni/list.ts";
 import type { NetConf, NetworkList } from "../cni/types.ts";
 import { type NetworkAttachmentDefinition, networkOf } from "../multinet/nad.ts";
+import { isAbsentFile, namesInDirectory } from "../sys/files.ts";
 import { requireTrusted } from "../sys/trust.ts";
 import { type CacheEntry, loadCache, maySettle, saveCache } from "./cache.ts";
-import { fileState, hasCode, readWhole } from "./file.ts";
+import { fileState, readWhole } from "./file.ts";
 import { type FileContent, hasEnding, LIST_ENDINGS, readManifest, SINGLE_ENDINGS, YAML_ENDINGS } from "./manifest.ts";
 
 /** Where container runtimes keep their network configurations. */
@@ -258,9 +258,9 @@ function reasons(entries: readonly Entry[]): string[] {
 function namesIn(dir: string, what: string): string[] {
   requireTrusted(dir, what, Code.InvalidConfig);
   try {
-    return readdirSync(dir).sort();
+    return namesInDirectory(dir);
   } catch (cause) {
-    if (hasCode(cause, "ENOENT") || hasCode(cause, "ENOTDIR")) return [];
+    if (isAbsentFile(cause)) return [];
     throw new CniError(
       Code.IoFailure,
       `Cannot read ${what} "${dir}": ${cause instanceof Error ? cause.message : cause}`,

@@ -1,9 +1,9 @@
 /** What the node knows of one container id, under its lock. */
-import { readdirSync, unlinkSync } from "node:fs";
 import type { ContainerId } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import type { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
+import { namesInDirectory, unlink } from "../sys/files.ts";
 import type { AttachmentHeader } from "./entries.ts";
 import { ioFailure } from "./failure.ts";
 import { HOLDER, removeHolder } from "./holder.ts";
@@ -152,7 +152,7 @@ export class ContainerState implements Disposable {
 }
 
 function sweep(directory: string): void {
-  for (const name of readdirSync(directory)) if (name.startsWith(".")) unlinkSync(`${directory}/${name}`);
+  for (const name of namesInDirectory(directory)) if (name.startsWith(".")) unlink(`${directory}/${name}`);
 }
 
 /** The journals of a container's directory that can be read, without its lock; nothing is moved or mended. */

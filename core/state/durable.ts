@@ -4,10 +4,10 @@
  * without waiting for the disk: a DEL after a power failure may lack it, as CNI allows, and a DEL after a reboot needs
  * it for nothing that the reboot did not take.
  */
-import { lstatSync, readdirSync, unlinkSync } from "node:fs";
 import { isObject, type JsonObject } from "../base/json.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
+import { linkStatOf, namesInDirectory, unlink } from "../sys/files.ts";
 import { ioFailure } from "./failure.ts";
 import { formatLine, parseLines } from "./line.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -151,9 +151,9 @@ export class Durable {
   sweep(): void {
     const before = Date.now() - WRITER_MS;
     try {
-      for (const name of readdirSync(this.#path)) {
+      for (const name of namesInDirectory(this.#path)) {
         const path = `${this.#path}/${name}`;
-        if (UNFINISHED.test(name) && lstatSync(path).mtimeMs < before) unlinkSync(path);
+        if (UNFINISHED.test(name) && (linkStatOf(path)?.mtimeMs ?? before) < before) unlink(path);
       }
     } catch {
       // No records yet, or one that another process has just put in its place: there is a next time.

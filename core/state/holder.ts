@@ -4,7 +4,8 @@
  * never followed, whose text is the record: one system call makes it whole, none can leave half of it. After a crash
  * it names a process that is gone, and the next holder replaces it.
  */
-import { readlinkSync, symlinkSync, unlinkSync } from "node:fs";
+import { Errno, isErrno } from "../sys/error.ts";
+import { makeLink, readLink, unlink } from "../sys/files.ts";
 import type { ProcessId } from "../sys/process-id.ts";
 
 export const HOLDER = "holder";
@@ -16,18 +17,15 @@ export interface Holder extends ProcessId {
   readonly operation: string;
 }
 
-const hasCode = (thrown: unknown, code: string): boolean =>
-  thrown instanceof Error && "code" in thrown && thrown.code === code;
-
 /** The caller holds the lock. A failure is none of the operation's: only the courtesy to waiters is lost. */
 export function writeHolder(directory: string, holder: Holder): void {
   const text = `${holder.pid} ${holder.startTime} ${holder.command} ${holder.operation}`;
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
-      symlinkSync(text, `${directory}/${HOLDER}`);
+      makeLink(text, `${directory}/${HOLDER}`);
       return;
     } catch (cause) {
-      if (!hasCode(cause, "EEXIST")) return;
+      if (!isErrno(cause, Errno.EEXIST)) return;
       removeHolder(directory);
     }
   }
@@ -36,7 +34,7 @@ export function writeHolder(directory: string, holder: Holder): void {
 export function readHolder(directory: string): Holder | undefined {
   let text: string;
   try {
-    text = readlinkSync(`${directory}/${HOLDER}`);
+    text = readLink(`${directory}/${HOLDER}`);
   } catch {
     return undefined;
   }
@@ -48,7 +46,7 @@ export function readHolder(directory: string): Holder | undefined {
 
 export function removeHolder(directory: string): void {
   try {
-    unlinkSync(`${directory}/${HOLDER}`);
+    unlink(`${directory}/${HOLDER}`);
   } catch {
     // Gone already, or the directory is: then nobody can read it either.
   }

@@ -1,16 +1,8 @@
 /** The operations log: one JSON line an operation, for `patchbay status` and people. Nothing is ever decided by it. */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeSync,
-} from "node:fs";
 import { isObject, type JsonObject } from "../base/json.ts";
+import { Fd } from "../sys/fd.ts";
+import { nodeFs, statOf } from "../sys/files.ts";
+import { libc, Open, stat } from "../sys/libc.ts";
 
 /** One file's limit; the former one is kept beside it, so at most twice this. */
 export const MAX_LOG_BYTES = 1 << 20;
@@ -43,28 +35,25 @@ export class OperationsLog {
     try {
       const line = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
       if (line.length > MAX_LINE_BYTES) return;
-      const fd = this.#open();
-      try {
-        writeSync(fd, line);
-        const stat = fstatSync(fd);
-        // Of several processes that see the limit passed, those that come late find another file at the path.
-        if (stat.size >= this.#maxBytes && statSync(this.path).ino === stat.ino) renameSync(this.path, this.formerPath);
-      } finally {
-        closeSync(fd);
+      using file = this.#open();
+      libc().write(file.raw, line, line);
+      const written = stat(file.raw, "");
+      // Of several processes that see the limit passed, those that come late find another file at the path.
+      if (written.size >= this.#maxBytes && statOf(this.path)?.isSame(written) === true) {
+        nodeFs().renameSync(this.path, this.formerPath);
       }
     } catch {
       // On purpose, see above.
     }
   }
 
-  #open(): number {
-    const flags =
-      constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  #open(): Fd {
+    const flags = Open.WRITE | Open.APPEND | Open.CREATE | Open.NOFOLLOW | Open.NONBLOCK;
     try {
-      return openSync(this.path, flags, 0o600);
+      return Fd.open(this.path, flags, 0o600);
     } catch {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-      return openSync(this.path, flags, 0o600);
+      nodeFs().mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      return Fd.open(this.path, flags, 0o600);
     }
   }
 
@@ -74,7 +63,7 @@ export class OperationsLog {
     for (const path of [this.formerPath, this.path]) {
       let text: string;
       try {
-        text = readFileSync(path, "utf8");
+        text = nodeFs().readFileSync(path, "utf8");
       } catch {
         continue;
       }

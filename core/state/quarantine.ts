@@ -2,7 +2,7 @@
  * Where state files go that are not as we wrote them: kept for a person to look at, out of the way of DEL. Bounded, so
  * that a failing disk does not fill another.
  */
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { namesInDirectory, nodeFs } from "../sys/files.ts";
 
 /** The oldest go first. */
 export const MAX_QUARANTINED = 32;
@@ -24,12 +24,12 @@ export class Quarantine {
   take(file: string, label: string): void {
     const name = label.replaceAll("/", "_").slice(0, 255);
     try {
-      mkdirSync(this.#path, { recursive: true, mode: 0o700 });
+      nodeFs().mkdirSync(this.#path, { recursive: true, mode: 0o700 });
       this.#makeRoom();
-      renameSync(file, `${this.#path}/${name}`);
+      nodeFs().renameSync(file, `${this.#path}/${name}`);
     } catch {
       try {
-        rmSync(file, { force: true, recursive: true });
+        nodeFs().rmSync(file, { force: true, recursive: true });
       } catch {
         // An immutable file, say. It is read again next time, and again treated as absent.
       }
@@ -38,7 +38,7 @@ export class Quarantine {
 
   list(): string[] {
     try {
-      return readdirSync(this.#path);
+      return namesInDirectory(this.#path);
     } catch {
       return [];
     }
@@ -47,10 +47,10 @@ export class Quarantine {
   #makeRoom(): void {
     const names = this.list();
     if (names.length < MAX_QUARANTINED) return;
-    const aged = names.map((name) => ({ name, ms: lstatSync(`${this.#path}/${name}`).ctimeMs }));
+    const aged = names.map((name) => ({ name, ms: nodeFs().lstatSync(`${this.#path}/${name}`).ctimeMs }));
     aged.sort((a, b) => a.ms - b.ms);
     for (const { name } of aged.slice(0, names.length - MAX_QUARANTINED + 1)) {
-      rmSync(`${this.#path}/${name}`, { force: true, recursive: true });
+      nodeFs().rmSync(`${this.#path}/${name}`, { force: true, recursive: true });
     }
   }
 }

@@ -3,12 +3,12 @@
  * the kernel below `/var/lib/patchbay`. A generation is one boot and one network namespace of ours; what another one
  * left is listed, never used.
  */
-import { readdirSync, rmSync } from "node:fs";
 import { type ContainerId, parseContainerId } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { leftMs, monotonicMs } from "../sys/clock.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
+import { namesInDirectory, nodeFs } from "../sys/files.ts";
 import { isAlive } from "../sys/process-id.ts";
 import { ContainerState, readJournals } from "./container.ts";
 import { Durable } from "./durable.ts";
@@ -180,7 +180,7 @@ export class Store implements Disposable {
   foreign(): Generation[] {
     let names: string[];
     try {
-      names = readdirSync(this.#runDir);
+      names = namesInDirectory(this.#runDir);
     } catch {
       return [];
     }
@@ -202,7 +202,7 @@ export class Store implements Disposable {
         remedy: "Run patchbay in the network namespace that it belongs to, and delete its containers",
       });
     }
-    rmSync(`${this.#runDir}/${generation.name}`, { recursive: true, force: true });
+    nodeFs().rmSync(`${this.#runDir}/${generation.name}`, { recursive: true, force: true });
   }
 
   /** Names of files that were not as we wrote them; they lie in `<path>/quarantine`. */

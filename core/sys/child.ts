@@ -2,7 +2,7 @@ import { ptr } from "bun:ffi";
 import { leftMs, monotonicMs, sleepMs } from "./clock.ts";
 import { Errno, SysError } from "./error.ts";
 import { Fd } from "./fd.ts";
-import { check, cstring, errno, libc, Open, syscall } from "./libc.ts";
+import { check, cstring, errno, libc, libcProcesses, Open, syscall } from "./libc.ts";
 import { POLLIN, POLLOUT, Poll } from "./poll.ts";
 import { type ProcessId, processStat } from "./process-id.ts";
 import type { StopSignal } from "./stop.ts";
@@ -150,24 +150,24 @@ class Child {
   /** Asks how it ended, which removes it from the process table. */
   reap(): { exit: number } | { signal: number } {
     const info = new DataView(new ArrayBuffer(128)); // siginfo_t: code at 8, pid at 16, status at 24
-    check(libc().waitid(P_PID, this.pid, info, WEXITED), "waitid", `pid ${this.pid}`);
+    check(libcProcesses().waitid(P_PID, this.pid, info, WEXITED), "waitid", `pid ${this.pid}`);
     const status = info.getInt32(24, true);
     return info.getInt32(8, true) === CLD_EXITED ? { exit: status } : { signal: status };
   }
 
   /** Kills the group. The number cannot be another's: the process is not reaped yet. */
   kill(cut: Cut, pidfd?: Fd): Cut {
-    libc().kill(-this.pid, SIGKILL);
+    libcProcesses().kill(-this.pid, SIGKILL);
     const info = new DataView(new ArrayBuffer(128));
     if (pidfd !== undefined) {
       const poll = new Poll();
       poll.add(pidfd.raw, POLLIN);
       for (const deadline = monotonicMs() + KILLED_MS; poll.wait(leftMs(deadline)) === 0 && leftMs(deadline) > 0; );
-      libc().waitid(P_PID, this.pid, info, WEXITED | WNOHANG);
+      libcProcesses().waitid(P_PID, this.pid, info, WEXITED | WNOHANG);
       return cut;
     }
     for (const deadline = monotonicMs() + KILLED_MS; leftMs(deadline) > 0; sleepMs(1)) {
-      const failed = libc().waitid(P_PID, this.pid, info, WEXITED | WNOHANG) !== 0;
+      const failed = libcProcesses().waitid(P_PID, this.pid, info, WEXITED | WNOHANG) !== 0;
       if (failed || info.getInt32(16, true) !== 0) break;
     }
     return cut;
@@ -261,7 +261,7 @@ class Output {
 
 function pipe(owner: DisposableStack): [Fd, Fd] {
   const ends = new Int32Array(2);
-  check(libc().pipe2(ends, Open.CLOEXEC), "pipe2");
+  check(libcProcesses().pipe2(ends, Open.CLOEXEC), "pipe2");
   const [read = -1, write = -1] = ends;
   return [owner.use(Fd.adopt(read, "pipe")), owner.use(Fd.adopt(write, "pipe"))];
 }
@@ -302,7 +302,7 @@ function start(spec: ChildSpec, stdio: readonly [number, number, number]): numbe
 }
 
 function spawn(spec: ChildSpec, stdio: readonly [number, number, number]): { code: number; pid: number } {
-  const c = libc();
+  const c = libcProcesses();
   const answered = (code: number, call: string): void => {
     if (code !== 0) throw new SysError(call, code, spec.path);
   };

@@ -9,6 +9,7 @@ import {
   errno,
   fileSystemOf,
   libc,
+  namesIn,
   Open,
   openat2,
   Resolve,
@@ -227,20 +228,9 @@ export class Dir implements Disposable {
   /** The names in it, sorted; without those that begin with a dot, which are not complete. @throws {SysError} */
   list(): string[] {
     using again = this.#reopen(); // reads from the start, and leaves the offset of others alone
-    const names: string[] = [];
-    const buffer = new Uint8Array(4 * 1024);
-    const view = new DataView(buffer.buffer);
-    const decoder = new TextDecoder();
-    for (;;) {
-      const got = check(libc().getdents64(again.raw, buffer, buffer), "getdents64", this.path);
-      if (got === 0) return names.sort();
-      // struct linux_dirent64 { u64 ino; s64 off; u16 reclen; u8 type; char name[] }
-      for (let at = 0; at < got; at += view.getUint16(at + 16, true)) {
-        const start = at + 19;
-        if (buffer[start] === 46) continue;
-        names.push(decoder.decode(buffer.subarray(start, buffer.indexOf(0, start))));
-      }
-    }
+    return namesIn(again.raw, this.path)
+      .filter((name) => !name.startsWith("."))
+      .sort();
   }
 
   /** When it was last written: wall clock, milliseconds since 1970. @returns undefined when it is absent */

@@ -1,7 +1,7 @@
-import { readdirSync, readlinkSync } from "node:fs";
 import type { NetnsPath } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import { SysError } from "./error.ts";
+import { namesInDirectory, readLink } from "./files.ts";
 import { Netns } from "./netns.ts";
 
 /**
@@ -12,11 +12,11 @@ import { Netns } from "./netns.ts";
  */
 export function findNetns(cookie: string): Netns | undefined {
   const seen = new Set<string>();
-  for (const pid of readdirSync("/proc")) {
+  for (const pid of namesInDirectory("/proc")) {
     if (pid < "1" || pid > "9~") continue; // not a number
     const path = `/proc/${pid}/ns/net`;
     try {
-      const inode = readlinkSync(path);
+      const inode = readLink(path);
       if (seen.has(inode)) continue;
       seen.add(inode);
       const netns = Netns.open(path as NetnsPath);
@@ -24,10 +24,8 @@ export function findNetns(cookie: string): Netns | undefined {
       netns[Symbol.dispose]();
     } catch (thrown) {
       // The process has ended meanwhile, or is a kernel thread's or another user namespace's that we may not look at.
-      if (!(thrown instanceof SysError) && !(thrown instanceof CniError) && !isFileError(thrown)) throw thrown;
+      if (!(thrown instanceof SysError) && !(thrown instanceof CniError)) throw thrown;
     }
   }
   return undefined;
 }
-
-const isFileError = (thrown: unknown): boolean => thrown instanceof Error && "code" in thrown;

@@ -1,7 +1,7 @@
-import { readdirSync } from "node:fs";
 import { deadlineIn, leftMs, sleepMs } from "./clock.ts";
 import { Errno, SysError } from "./error.ts";
-import { errno, libc } from "./libc.ts";
+import { nodeFs } from "./files.ts";
+import { errno, libcProcesses } from "./libc.ts";
 import { type ProcessId, type ProcessStat, processStat } from "./process-id.ts";
 
 const SIGTERM = 15;
@@ -24,7 +24,7 @@ export function endGroup(id: ProcessId, graceMs: number): void {
 }
 
 function signal(group: number, number: number): void {
-  if (libc().kill(-group, number) === 0) return;
+  if (libcProcesses().kill(-group, number) === 0) return;
   const code = errno();
   if (code !== Errno.ESRCH) throw new SysError("kill", code, `process group ${group}`);
 }
@@ -44,9 +44,9 @@ function gone(id: ProcessId, withinMs: number): boolean {
  * one with the leader's number started at another time, or a member is older than the leader, the group is not ours.
  */
 function members(id: ProcessId): ProcessStat[] {
-  if (libc().kill(-id.pid, 0) !== 0 && errno() === Errno.ESRCH) return [];
+  if (libcProcesses().kill(-id.pid, 0) !== 0 && errno() === Errno.ESRCH) return [];
   const found: ProcessStat[] = [];
-  for (const name of readdirSync("/proc")) {
+  for (const name of nodeFs().readdirSync("/proc")) {
     if (!/^[0-9]+$/.test(name)) continue;
     const stat = processStat(Number(name));
     if (stat === undefined || stat.group !== id.pid) continue;

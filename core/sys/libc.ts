@@ -28,6 +28,8 @@ const table = {
   fstatfs: { args: ["i32", "buffer"], returns: "i32" },
   // int fchmod(int fd, mode_t mode)
   fchmod: { args: ["i32", "u32"], returns: "i32" },
+  // int faccessat(int dirfd, const char *path, int mode, int flags)
+  faccessat: { args: ["i32", "buffer", "i32", "i32"], returns: "i32" },
   // int mkdirat(int dirfd, const char *path, mode_t mode)
   mkdirat: { args: ["i32", "buffer", "u32"], returns: "i32" },
   // int unlinkat(int dirfd, const char *path, int flags)
@@ -36,6 +38,10 @@ const table = {
   linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
   // int renameat(int olddirfd, const char *old, int newdirfd, const char *new)
   renameat: { args: ["i32", "buffer", "i32", "buffer"], returns: "i32" },
+  // int symlinkat(const char *target, int dirfd, const char *path)
+  symlinkat: { args: ["buffer", "i32", "buffer"], returns: "i32" },
+  // ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
+  readlinkat: { args: ["i32", "buffer", "buffer", "buffer_length"], returns: FFIType.i64_fast },
   // ssize_t getdents64(int fd, void *buf, size_t count)
   getdents64: { args: ["i32", "buffer", "buffer_length"], returns: FFIType.i64_fast },
   // int fsync(int fd)
@@ -70,6 +76,14 @@ const table = {
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   // int mprotect(void *address, size_t length, int protection)
   mprotect: { args: ["u64", "u64", "i32"], returns: "i32" },
+  // void _exit(int status)
+  _exit: { args: ["i32"], returns: "void" },
+  // int *__errno_location(void)
+  __errno_location: { args: [], returns: "ptr" },
+} as const;
+
+/** For processes: apart, because each function that is opened costs microseconds and most calls start none. */
+const processTable = {
   // int pipe2(int fds[2], int flags)
   pipe2: { args: ["buffer", "i32"], returns: "i32" },
   // int kill(pid_t pid, int signal)
@@ -89,10 +103,6 @@ const table = {
   posix_spawnattr_setpgroup: { args: ["buffer", "i32"], returns: "i32" },
   posix_spawnattr_setsigmask: { args: ["buffer", "buffer"], returns: "i32" },
   posix_spawnattr_setsigdefault: { args: ["buffer", "buffer"], returns: "i32" },
-  // void _exit(int status)
-  _exit: { args: ["i32"], returns: "void" },
-  // int *__errno_location(void)
-  __errno_location: { args: [], returns: "ptr" },
 } as const;
 
 type Libc = ReturnType<typeof open>["symbols"];
@@ -104,6 +114,15 @@ let symbols: Libc | undefined;
 export function libc(): Libc {
   symbols ??= open().symbols;
   return symbols;
+}
+
+const openProcesses = () => dlopen("libc.so.6", processTable).symbols;
+let processSymbols: ReturnType<typeof openProcesses> | undefined;
+
+/** As `libc()`: what starts, signals and awaits processes. */
+export function libcProcesses(): ReturnType<typeof openProcesses> {
+  processSymbols ??= openProcesses();
+  return processSymbols;
 }
 
 const openNumbers = () =>
@@ -314,6 +333,24 @@ export function readAll(fd: number, maxBytes: number, path?: string): Uint8Array
       const larger = new Uint8Array(Math.min(maxBytes + 1, length * 4));
       larger.set(buffer);
       buffer = larger;
+    }
+  }
+}
+
+/** The names in an open directory but "." and "..", in no order. Moves its offset. @throws {SysError} */
+export function namesIn(fd: number, path?: string): string[] {
+  const names: string[] = [];
+  const buffer = new Uint8Array(4096);
+  const view = new DataView(buffer.buffer);
+  const decoder = new TextDecoder();
+  for (;;) {
+    const got = check(libc().getdents64(fd, buffer, buffer), "getdents64", path);
+    if (got === 0) return names;
+    // struct linux_dirent64 { u64 ino; s64 off; u16 reclen; u8 type; char name[] }
+    for (let at = 0; at < got; at += view.getUint16(at + 16, true)) {
+      const start = at + 19;
+      const name = decoder.decode(buffer.subarray(start, buffer.indexOf(0, start)));
+      if (name !== "." && name !== "..") names.push(name);
     }
   }
 }

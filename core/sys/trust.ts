@@ -1,11 +1,11 @@
-import { readFileSync, statSync } from "node:fs";
 import { CniError, type Code } from "../base/error.ts";
+import { readText, statOf } from "./files.ts";
 
 let userNamespace: boolean | undefined;
 
 /** Whether user ids are mapped, so that what root owns outside appears here as nobody's. */
-function inUserNamespace(): boolean {
-  userNamespace ??= !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
+export function inUserNamespace(): boolean {
+  userNamespace ??= !/^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map", 64 << 10));
   return userNamespace;
 }
 
@@ -17,7 +17,7 @@ function inUserNamespace(): boolean {
  * @throws {CniError} `code`, with the command that mends it; an absent path passes.
  */
 export function requireTrusted(path: string, what: string, code: Code): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statOf(path);
   if (stat === undefined) return;
   const writable = (stat.mode & 0o022) !== 0;
   const foreign = stat.uid !== 0 && stat.uid !== process.geteuid?.() && !inUserNamespace();
