@@ -6,7 +6,8 @@ import { delegateEnvironment } from "../cni/env.ts";
 import { parseResult } from "../cni/result.ts";
 import type { Result } from "../cni/types.ts";
 import { parseVersionAnswer } from "../cni/version.ts";
-import { type ChildOutcome, runChild } from "../sys/child.ts";
+import { ioFailure } from "../state/failure.ts";
+import { type ChildOutcome, type ChildSpec, runChild } from "../sys/child.ts";
 import { deadlineIn } from "../sys/clock.ts";
 import { requireExecutable, statOf } from "../sys/files.ts";
 import { statTarget } from "../sys/libc.ts";
@@ -64,7 +65,7 @@ function binaryVersions(type: string, file: string, node: DelegateNode): readonl
   const identity = statTarget(file).state;
   const known = node.versions.get(identity);
   if (known !== undefined) return known;
-  const outcome = runChild({
+  const outcome = runProgram(type, {
     path: file,
     argv: [file],
     // Old plugins look at the whole environment before the command: libcni fills it with the same word.
@@ -91,7 +92,7 @@ function runBinary(type: string, file: string, call: DelegateCall, context: Atta
   const { node, journal } = context;
   const { target, plugin } = call;
   const holding = journal === undefined ? {} : { [HELD]: heldBy(target.containerId) };
-  const outcome = runChild({
+  const outcome = runProgram(type, {
     path: file,
     argv: [file],
     env: { ...delegateEnvironment(node.environment, { command: call.command, ...target }), ...holding },
@@ -110,6 +111,14 @@ function runBinary(type: string, file: string, call: DelegateCall, context: Atta
   const answer = answerOf(type, outcome.stdout);
   const version = typeof call.conf.cniVersion === "string" ? call.conf.cniVersion : "0.1.0";
   return parseResult(answer, version);
+}
+
+function runProgram(type: string, spec: ChildSpec): ChildOutcome {
+  try {
+    return runChild(spec);
+  } catch (cause) {
+    throw ioFailure(`Cannot start plugin "${type}"`, `Check that "${spec.path}" is a program for this machine`, cause);
+  }
 }
 
 /** Ends that say nothing about the request itself: too long, too much, stopped, killed. */
