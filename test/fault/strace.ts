@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 
 /** Calls that can change something outside the process, and `poll` where it waits for a program that we have started. */
 export const kinds = [
+  "open",
   "openat",
   "openat2",
   "linkat",
@@ -92,7 +93,7 @@ export const isWait = (kind: Kind): boolean => kind === "poll" || kind === "ppol
 
 /** Not every call of a name changes something: opening a file to read it, starting a thread. */
 function changes(name: Kind, line: string): boolean {
-  if (name === "openat" || name === "openat2") return /O_CREAT|O_TMPFILE/.test(line);
+  if (name.startsWith("open")) return /O_CREAT|O_TMPFILE/.test(line);
   if (isWait(name)) return !line.includes("POLLOUT"); // it has all of its input
   return !line.includes("CLONE_THREAD");
 }
