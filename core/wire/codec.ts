@@ -42,6 +42,9 @@ export function decode<Out, In>(codec: Codec<Out, In>, bytes: Uint8Array): Out {
 interface Fixed<T> extends Codec<T> {
   readonly size: number;
   readonly zero: T;
+  /** Without a look at the bounds. */
+  readonly get: Getter<T>;
+  readonly set: Setter<T>;
 }
 
 type Getter<T> = (view: DataView, at: number) => T;
@@ -51,6 +54,8 @@ function fixed<T>(size: number, zero: T, get: Getter<T>, set: Setter<T>): Fixed<
   return {
     size,
     zero,
+    get,
+    set,
     write(to, value) {
       const at = to.reserve(size);
       set(to.view, at, value);
@@ -165,7 +170,12 @@ export function struct<const F extends StructFields>(fields: F): Struct<F> {
   const self: Struct<F> = {
     size,
     write(to, value) {
-      for (const [name, codec] of members) codec.write(to, (value as Record<string, number | undefined>)[name] ?? 0);
+      const given = value as Record<string, number | undefined>;
+      let at = to.reserve(size);
+      for (const [name, codec] of members) {
+        codec.set(to.view, at, given[name] ?? 0);
+        at += codec.size;
+      }
     },
     read(from, start, end) {
       const out: Record<string, unknown> = {};
@@ -176,7 +186,7 @@ export function struct<const F extends StructFields>(fields: F): Struct<F> {
       if (end - start < size) throw short(`${size}-byte struct`, start, end);
       let at = start;
       for (const [name, codec] of members) {
-        out[name] = codec.read(from, at, end);
+        out[name] = codec.get(from.view, at);
         at += codec.size;
       }
     },
@@ -245,13 +255,33 @@ function writeAttribute(to: Writer, type: number, codec: Codec<unknown>, value: 
 function attributeLength(from: Source, at: number, end: number): number {
   const length = from.view.getUint16(at, true);
   if (length >= 4 && length <= end - at) return length;
+  throw wrongLength(from, at, end);
+}
+
+function wrongLength(from: Source, at: number, end: number): WireError {
+  const length = from.view.getUint16(at, true);
   const type = from.view.getUint16(at + 2, true) & TYPE_MASK;
-  throw new WireError(`Cannot read attribute ${type}: length ${length}, ${end - at} left (at byte ${at})`);
+  return new WireError(`Cannot read attribute ${type}: length ${length}, ${end - at} left (at byte ${at})`);
+}
+
+/** The fields by name, for writing, and by type, for reading. */
+function rowsOf(fields: Fields): { readonly byName: ReadonlyMap<string, Row>; readonly byType: readonly Row[][] } {
+  const byName = new Map<string, Row>();
+  const byType: Row[][] = [];
+  for (const name in fields) {
+    const [type, codec, options] = fields[name] as Field;
+    const row = { name, type, codec: codec as Codec<unknown>, many: options?.many === true, when: options?.when };
+    byName.set(name, row);
+    const index = type & TYPE_MASK;
+    const known = byType[index];
+    if (known === undefined) byType[index] = [row];
+    else known.push(row);
+  }
+  return { byName, byType };
 }
 
 /** Of the rows with one type, the one that holds given what was read before. */
-function rowFor(rows: readonly Row[] | undefined, soFar: Record<string, unknown>): Row | undefined {
-  if (rows === undefined) return undefined;
+function rowFor(rows: readonly Row[], soFar: Record<string, unknown>): Row | undefined {
   for (const row of rows) if (row.when === undefined || soFar[row.when[0]] === row.when[1]) return row;
   return undefined;
 }
@@ -264,17 +294,13 @@ function append(out: Record<string, unknown>, name: string, value: unknown): voi
 
 /** A set of netlink attributes, `struct nlattr` each: length, type, content, padded to four bytes. */
 export function attrs<const F extends Fields>(fields: F): Attrs<F> {
-  const byName = new Map<string, Row>();
-  const byType: Row[][] = [];
-  for (const [name, [type, codec, options]] of Object.entries(fields)) {
-    const row = { name, type, codec: codec as Codec<unknown>, many: options?.many === true, when: options?.when };
-    byName.set(name, row);
-    const index = type & TYPE_MASK;
-    byType[index] = [...(byType[index] ?? []), row];
-  }
+  // Made at the first use: a process reads and writes few of all the layouts there are.
+  let table: ReturnType<typeof rowsOf> | undefined;
   const self: Attrs<F> = {
     fields,
     write(to, value) {
+      table ??= rowsOf(fields);
+      const { byName } = table;
       const given = value as Record<string, unknown>;
       for (const name in given) {
         const content = given[name];
@@ -294,11 +320,16 @@ export function attrs<const F extends Fields>(fields: F): Attrs<F> {
       return out as AttrsOut<F>;
     },
     readInto(from, start, end, out) {
+      table ??= rowsOf(fields);
+      const { byType } = table;
+      const { view } = from;
       let at = start;
       while (end - at >= 4) {
-        const length = attributeLength(from, at, end);
-        const type = from.view.getUint16(at + 2, true);
-        const row = rowFor(byType[type & TYPE_MASK], out);
+        const length = view.getUint16(at, true);
+        if (length < 4 || length > end - at) throw wrongLength(from, at, end);
+        const type = view.getUint16(at + 2, true);
+        const rows = byType[type & TYPE_MASK];
+        const row = rows === undefined ? undefined : rowFor(rows, out);
         if (row !== undefined) {
           const content = row.codec.read(from, at + 4, at + length);
           if (row.many) append(out, row.name, content);
