@@ -1,4 +1,5 @@
 /** ADD of a pod: the default network first, then each selected one; all of them or none. */
+import { show } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject, type Json, type JsonObject } from "../base/json.ts";
 import { POD_ANNOTATIONS } from "../cni/capability.ts";
@@ -243,13 +244,13 @@ export function attachAll(
 ): Map<number, Result> {
   const { operation, netns, invocation } = context;
   const { node } = operation;
-  const opened = wanted.map((w) => ({ wanted: w, chain: openWanted(w, context) }));
+  const opened = wanted.map((w) => ({ wanted: w, chain: naming(w.attachment, () => openWanted(w, context)) }));
   const journals: Journal[] = [];
   try {
     const made = opened.map(({ wanted: w, chain }, index) => {
       const journal = begin(w.attachment, context);
       journals.push(journal);
-      const result = addChain(chain, { ...attachmentContext(w, context), journal });
+      const result = naming(w.attachment, () => addChain(chain, { ...attachmentContext(w, context), journal }));
       operation.step(index === 0 ? "default" : "secondaries");
       return { index, label: w.attachment.label, ifname: w.attachment.ifname, result };
     });
@@ -272,6 +273,20 @@ export function attachAll(
     for (const failure of failures) node.log("error", `undo: ${failure.message}`);
     operation.step("undo");
     throw thrown;
+  }
+}
+
+/** Of a pod's several networks the error says which one it was. */
+function naming<T>({ ifname, label, isDefault }: Attachment, work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    if (isDefault) throw thrown;
+    const cause = CniError.from(thrown);
+    throw new CniError(cause.code, `Cannot attach "${ifname}" to network ${show(label)}: ${cause.message}`, {
+      remedy: cause.remedy,
+      cause: thrown,
+    });
   }
 }
 
