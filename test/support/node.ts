@@ -240,7 +240,11 @@ export class TestNode implements Disposable {
   }
 
   /** `patchbay status --json` */
-  status(): { container: string; attachments: { label: string; interface: string }[] }[] {
+  status(): {
+    container: string;
+    complete: boolean;
+    status: { name: string; interface?: string; default?: boolean }[];
+  }[] {
     return JSON.parse(this.run(join(this.bin, "patchbay"), "status", "--json"));
   }
 

@@ -1,6 +1,7 @@
 /**
- * A CNI binary for tests. What it does stands under `spy` in its configuration, or in that of its IPAM; every call is appended to `spy.log` as a
- * line of JSON: what it got, and the addresses that its interface has at that moment, read from the kernel.
+ * A CNI binary for tests. What it does stands under `spy` in its configuration, in that of its IPAM, or (then SPY_LOG
+ * names the log) in the configuration itself. Every call is appended to the log as a line of JSON: what it got, and the
+ * addresses that its interface has at that moment, read from the kernel.
  */
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 
@@ -69,7 +70,7 @@ function main(): void {
   } = process.env;
   if (command === "VERSION") answer({ cniVersion: "1.1.0", supportedVersions: supported }, 0);
   const conf = JSON.parse(readFileSync(0, "utf8"));
-  const spy: SpyOptions = conf.spy ?? conf.ipam.spy;
+  const spy: SpyOptions = conf.spy ?? conf.ipam?.spy ?? { ...conf, log: process.env.SPY_LOG };
   const type = String(conf.type);
   const call: SpyCall = {
     command,
