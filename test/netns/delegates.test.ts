@@ -33,8 +33,8 @@ requires(
     witness = new Witness(node, pod);
   });
   afterEach(() => {
+    using _done = pod;
     expect(witness.changes()).toBe("");
-    pod[Symbol.dispose]();
   });
 
   /** A file as long as which a spy fails. */
@@ -227,7 +227,7 @@ requires(
       const inner = { type: "bridge", bridge: "br0", ipam: hostLocal };
       const conf = node.conf(node.spy({ runs: inner }));
       const { ms } = node.ok("ADD", { pod, conf });
-      expect(addresses()).toEqual(["10.77.0.2/24"]);
+      expect(addresses()).toHaveLength(1);
       node.ok("CHECK", { pod, conf });
       expect(node.ok("DEL", { pod, conf }).ms + ms).toBeLessThan(5000);
       expect(pod.ipJson("link", "show")).toHaveLength(1);

@@ -27,8 +27,8 @@ requires(
     witness = new Witness(node, pod);
   });
   afterEach(() => {
+    using _done = pod;
     expect(witness.changes()).toBe("");
-    pod[Symbol.dispose]();
   });
 
   const commands = (): string[] => node.calls().map((call) => call.command);

@@ -112,8 +112,8 @@ requires(...root, built)("a guest that misbehaves", () => {
     witness = new Witness(node, pod);
   });
   afterEach(() => {
+    using _done = pod;
     expect(witness.changes()).toBe("");
-    pod[Symbol.dispose]();
   });
 
   /** One pod's life, in which the guest misbehaves once. @returns that operation's answer */

@@ -23,8 +23,8 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
     witness = new Witness(node, pod);
   });
   afterEach(() => {
+    using _done = pod;
     expect(witness.changes()).toBe("");
-    pod[Symbol.dispose]();
   });
 
   const plain = { ...bridge, ipMasq: false, macspoofchk: false };
