@@ -41,7 +41,7 @@ const options: readonly EngineOption[] = [
   ["memory_reservation_for_growth", 0],
   ["memory_guard_size", 65_536],
   ["memory_may_move", false],
-  ["memory_init_cow", false],
+  ["memory_init_cow", true],
   ["native_unwind_info", false],
   ["parallel_compilation", false],
   ["concurrency_support", false],
