@@ -2,8 +2,8 @@
  * `kill -9` at every call of ADD and of DEL that can change something outside the process. Each run takes a share of
  * the points, by the commit; PATCHBAY_SHARD=n chooses another, `npm run test:long` takes all.
  */
-import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { hasPeer } from "../support/peers.ts";
 import { built, distBinary, has, long, requires, root } from "../support/requires.ts";
 import { difference } from "../support/snapshot.ts";
@@ -25,6 +25,11 @@ function shard(): number {
 }
 
 const directory = mkdtempSync("/tmp/pbt-fault-traces-");
+/** A copy: a build in the middle of the suite would move the points. */
+const program = `${directory}/patchbay`;
+beforeAll(() => {
+  if (existsSync(distBinary)) copyFileSync(distBinary, program);
+});
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** The same points each time, by place in their list: both fates of a point, and its pauses, are in one share. */
@@ -45,7 +50,7 @@ function chosen(seed: number, i: number, below: number): number {
 type Calls = Record<Victim, readonly Call[]>;
 
 function warmScene(ipam: Ipam): Scene {
-  const node = new FaultNode(distBinary, ipam);
+  const node = new FaultNode(program, ipam);
   warmUp(node);
   return { node, expected: expectedOn(node) };
 }
@@ -141,7 +146,7 @@ requires(
 
   describe("on a node where the networks are new", () => {
     test("an ADD and a DEL leave what belongs to the networks", () => {
-      using node = new FaultNode(distBinary, "ours");
+      using node = new FaultNode(program, "ours");
       const before = node.snapshot();
       warmUp(node);
       const left = difference(before, node.snapshot()).split("\n");
@@ -171,14 +176,14 @@ requires(
     test(
       "and a killed one no more than that",
       () => {
-        let node = new FaultNode(distBinary, "ours");
+        let node = new FaultNode(program, "ours");
         try {
           const calls = discover(node, directory);
           warmUp(node);
           const { node: warm, pod } = expectedOn(node);
           const setUp = (): Scene => {
             node[Symbol.dispose]();
-            node = new FaultNode(distBinary, "ours");
+            node = new FaultNode(program, "ours");
             return { node, expected: { node: node.snapshot(), pod, warm } };
           };
           const shots = share(shotsAt(calls), NEW_NODE_SHARES, number);
