@@ -69,6 +69,29 @@ requires(
       expect(commands()).toEqual(["ADD", "DEL"]);
     });
 
+    test("SIGTERM in the middle of DEL: code 11, what it came to is kept, the next DEL frees the rest", async () => {
+      const quick = join(node.directory, "quick");
+      node.script(
+        "slow",
+        'case "$CNI_COMMAND" in',
+        `VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"]}';;`,
+        `ADD) echo '{"cniVersion":"1.1.0"}';;`,
+        `DEL) touch ${node.directory}/begun; [ -e ${quick} ] || exec sleep 20;;`,
+        "esac",
+      );
+      const conf = node.conf({ plugins: [bridge, { type: "slow" }] });
+      node.ok("ADD", { pod, conf });
+      const del = node.start("DEL", { pod, conf });
+      await until(() => existsSync(join(node.directory, "begun")));
+      del.kill("SIGTERM");
+      const answer = await del.answer;
+      expect(answer.error?.code).toBe(11);
+      expect(answer.ms).toBeLessThan(5000);
+      expect(links()).toEqual(["lo", "eth0"]);
+      writeFileSync(quick, "");
+      node.ok("DEL", { pod, conf });
+    });
+
     test("a DEL asks a live ADD to undo itself, and goes on when it has", async () => {
       const conf = withSpy({ sleepMs: 20_000 });
       const add = node.start("ADD", { pod, conf });

@@ -67,6 +67,15 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
       node.ok("DEL", { pod, conf });
     });
 
+    test("two interfaces of one container at once: one after the other, and both are there", async () => {
+      const conf = node.conf(bridge);
+      const started = ["eth0", "eth1"].map((ifname) => node.start("ADD", { pod, conf, ifname }).answer);
+      expect((await Promise.all(started)).map((a) => a.error?.msg ?? a.exit)).toEqual([0, 0]);
+      expect(links().sort()).toEqual(["eth0", "eth1", "lo"]);
+      const deleted = ["eth0", "eth1"].map((ifname) => node.start("DEL", { pod, conf, ifname }).answer);
+      expect((await Promise.all(deleted)).map((a) => a.exit)).toEqual([0, 0]);
+    });
+
     test("of an interface that the pod has already: an error, and it stays", () => {
       pod.ip("link", "add", "eth0", "type", "veth", "peer", "name", "other");
       const between = new Witness(node, pod);
