@@ -9,8 +9,10 @@ mkdir -p "$cache"
 say() { printf '%s\n' "$*" >&2; }
 am_root() { [ "$(id -u)" = 0 ]; }
 
-# What npm brings, as the lock file has it; again when the lock changed.
+# What npm brings, as the lock file has it; again when the lock changed. Another checkout's, lent by a link, is left alone:
+# npm would empty it.
 setup_node() {
+  [ -L "$root/node_modules" ] && return
   local stamp=$root/node_modules/.package-lock.json
   [ -f "$stamp" ] && [ ! "$root/package-lock.json" -nt "$stamp" ] && "$bun" --version > /dev/null 2>&1 && return
   say "npm ci"
