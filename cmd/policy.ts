@@ -1,7 +1,7 @@
 import { CniError, Code } from "../core/base/error.ts";
 import { JsonError, parseJson } from "../core/base/json.ts";
 import { openPolicy, type Policy, parsePolicy } from "../core/policy/policy.ts";
-import { isAbsentFile, readText } from "../core/sys/files.ts";
+import { readFileIfThere } from "../core/sys/files.ts";
 import { requireTrusted } from "../core/sys/trust.ts";
 
 /** As long as a document may be at all. */
@@ -9,11 +9,10 @@ const MAX_POLICY_BYTES = 1 << 20;
 
 /** @throws {CniError} 7 when the file is there and cannot be obeyed: not root's alone, not JSON, a wrong member. */
 export function readPolicy(path: string): Policy {
-  let text: string;
+  let bytes: Uint8Array | undefined;
   try {
-    text = readText(path, MAX_POLICY_BYTES);
+    bytes = readFileIfThere(path, MAX_POLICY_BYTES);
   } catch (cause) {
-    if (isAbsentFile(cause)) return openPolicy;
     throw new CniError(
       Code.InvalidConfig,
       `Cannot read the policy file "${path}": ${cause instanceof Error ? cause.message : cause}`,
@@ -23,9 +22,10 @@ export function readPolicy(path: string): Policy {
       },
     );
   }
+  if (bytes === undefined) return openPolicy;
   requireTrusted(path, "the policy file", Code.InvalidConfig);
   try {
-    return parsePolicy(parseJson(text));
+    return parsePolicy(parseJson(bytes));
   } catch (cause) {
     if (!(cause instanceof JsonError)) throw cause;
     throw new CniError(Code.InvalidConfig, `Cannot use the policy file "${path}": ${cause.message}`, {

@@ -75,9 +75,5 @@ export class Document {
 
 /** No C0 or C1 control character and no DEL: safe in an environment, a log line, a terminal. */
 export function isPrintable(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    if (c < 32 || (c >= 127 && c < 160)) return false;
-  }
-  return true;
+  return !/\p{Cc}/u.test(text);
 }

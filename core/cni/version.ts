@@ -18,6 +18,7 @@ const BEFORE_VERSION: readonly string[] = ["0.1.0"];
  */
 export function normaliseVersion(text: string): string | undefined {
   if (text === "") return "0.1.0";
+  if (SUPPORTED.includes(text as Version)) return text;
   const parts = text.length > 20 ? [] : text.split(".");
   if (parts.length === 0 || parts.length > 3) return undefined;
   while (parts.length < 3) parts.push("0");
@@ -27,6 +28,8 @@ export function normaliseVersion(text: string): string | undefined {
 
 /** Negative, 0 or positive. A text that is no version orders before every version. */
 export function compareVersions(a: string, b: string): number {
+  const places = [SUPPORTED.indexOf(a as Version), SUPPORTED.indexOf(b as Version)] as const;
+  if (places[0] >= 0 && places[1] >= 0) return places[0] - places[1];
   const left = (normaliseVersion(a) ?? "-1.0.0").split(".").map(Number);
   const right = (normaliseVersion(b) ?? "-1.0.0").split(".").map(Number);
   for (let i = 0; i < 3; i++) {

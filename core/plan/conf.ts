@@ -187,6 +187,7 @@ function parseVersion(root: JsonObject): Version {
 }
 
 function unknownKey(key: string): string | undefined {
+  if ((OWN as readonly string[]).includes(key) || (CNI as readonly string[]).includes(key)) return undefined;
   if (key.includes(".") || key.includes("/")) return undefined; // an extension's, under its own domain
   const folded = key.toLowerCase();
   const known = [...OWN, ...CNI];

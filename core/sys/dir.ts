@@ -1,6 +1,6 @@
 import { CniError, Code } from "../base/error.ts";
 import { leftMs, monotonicMs, sleepMs } from "./clock.ts";
-import { Errno, isErrno, SysError } from "./error.ts";
+import { Errno, SysError } from "./error.ts";
 import { Fd } from "./fd.ts";
 import {
   At,
@@ -17,6 +17,8 @@ import {
   restart,
   type Stat,
   stat,
+  statIfThere,
+  tryOpenat2,
   writeAll,
 } from "./libc.ts";
 import { type ProcessId, processStat } from "./process-id.ts";
@@ -294,21 +296,14 @@ export class Dir implements Disposable {
   }
 
   #stat(name: string): Stat | undefined {
-    try {
-      return stat(this.#fd.raw, name);
-    } catch (thrown) {
-      if (isErrno(thrown, Errno.ENOENT)) return undefined;
-      throw thrown;
-    }
+    return statIfThere(this.#fd.raw, name);
   }
 
   #find(name: string, flags: number): Fd | undefined {
-    try {
-      return Fd.adopt(openat2(this.#fd.raw, name, flags | Open.NOFOLLOW, BENEATH), this.#path(name));
-    } catch (thrown) {
-      if (isErrno(thrown, Errno.ENOENT)) return undefined;
-      throw thrown;
-    }
+    const found = tryOpenat2(this.#fd.raw, name, flags | Open.NOFOLLOW, BENEATH);
+    if (found >= 0) return Fd.adopt(found, this.#path(name));
+    if (found === -Errno.ENOENT) return undefined;
+    throw new SysError("openat2", -found, name);
   }
 
   #create(name: string, flags: number): Fd {
@@ -373,22 +368,18 @@ function openTree(path: string, create: boolean): Fd {
 }
 
 function openParent(path: string, create: boolean): Fd {
-  try {
-    return Fd.adopt(openat2(At.CWD, path, Open.PATH | Open.DIRECTORY, Resolve.NO_MAGICLINKS), path);
-  } catch (thrown) {
-    if (create && isErrno(thrown, Errno.ENOENT)) return openTree(path, true);
-    throw thrown;
-  }
+  const found = tryOpenat2(At.CWD, path, Open.PATH | Open.DIRECTORY, Resolve.NO_MAGICLINKS);
+  if (found >= 0) return Fd.adopt(found, path);
+  if (create && found === -Errno.ENOENT) return openTree(path, true);
+  throw new SysError("openat2", -found, path);
 }
 
 function openBelow(dirfd: number, name: string, path: string, create: boolean): Fd | undefined {
+  const found = tryOpenat2(dirfd, name, Open.READ | Open.DIRECTORY, BENEATH);
+  if (found >= 0) return Fd.adopt(found, path);
+  if (found !== -Errno.ENOENT) throw new SysError("openat2", -found, name);
+  if (!create) return undefined;
   const open = (): Fd => Fd.adopt(openat2(dirfd, name, Open.READ | Open.DIRECTORY, BENEATH), path);
-  try {
-    return open();
-  } catch (thrown) {
-    if (!isErrno(thrown, Errno.ENOENT)) throw thrown;
-    if (!create) return undefined;
-  }
   if (libc().mkdirat(dirfd, cstring(name), 0o700) !== 0) {
     const code = errno();
     if (code !== Errno.EEXIST) throw new SysError("mkdir", code, path);

@@ -5,7 +5,20 @@
 import { CniError, Code } from "../base/error.ts";
 import { Errno, isErrno, SysError } from "./error.ts";
 import { Fd } from "./fd.ts";
-import { At, check, cstring, errno, libc, namesIn, Open, readAll, type Stat, stat, statTarget } from "./libc.ts";
+import {
+  At,
+  check,
+  cstring,
+  errno,
+  libc,
+  namesIn,
+  Open,
+  readAll,
+  type Stat,
+  statIfThere,
+  statTargetIfThere,
+  tryOpenat2,
+} from "./libc.ts";
 import { POLLIN, POLLOUT, pollOne } from "./poll.ts";
 
 /** How long a look at a descriptor of somebody else's that does not block takes at most, before the next one. */
@@ -17,20 +30,11 @@ export const nodeFs = (): typeof import("node:fs") => process.getBuiltinModule("
 /** True for a failure that says that there is no such file. */
 export const isAbsentFile = (thrown: unknown): boolean => isErrno(thrown, Errno.ENOENT, Errno.ENOTDIR);
 
-function unlessAbsent<T>(work: () => T): T | undefined {
-  try {
-    return work();
-  } catch (thrown) {
-    if (isAbsentFile(thrown)) return undefined;
-    throw thrown;
-  }
-}
-
 /** What a path leads to. @returns undefined when nothing is there. @throws {SysError} */
-export const statOf = (path: string): Stat | undefined => unlessAbsent(() => statTarget(path));
+export const statOf = statTargetIfThere;
 
 /** What is at a path, a symbolic link too. @returns undefined when nothing is there. @throws {SysError} */
-export const linkStatOf = (path: string): Stat | undefined => unlessAbsent(() => stat(At.CWD, path));
+export const linkStatOf = (path: string): Stat | undefined => statIfThere(At.CWD, path);
 
 /** @throws {SysError} EACCES for a file that we may not run. */
 export function requireExecutable(path: string): void {
@@ -40,6 +44,15 @@ export function requireExecutable(path: string): void {
 /** A whole file. @throws {SysError} EFBIG for one of more than `maxBytes` */
 export function readFile(path: string, maxBytes: number): Uint8Array {
   using file = Fd.open(path, Open.READ);
+  return readAll(file.raw, maxBytes, path);
+}
+
+/** As `readFile()`; undefined when nothing is there. */
+export function readFileIfThere(path: string, maxBytes: number): Uint8Array | undefined {
+  const found = tryOpenat2(At.CWD, path, Open.READ, 0);
+  if (found === -Errno.ENOENT || found === -Errno.ENOTDIR) return undefined;
+  if (found < 0) throw new SysError("open", -found, path);
+  using file = Fd.adopt(found, path);
   return readAll(file.raw, maxBytes, path);
 }
 

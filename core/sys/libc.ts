@@ -208,11 +208,27 @@ const SYS_openat2 = 437; // the same on every architecture, as all since 424
  * @throws {SysError}
  */
 export function openat2(dirfd: number, path: string, flags: number, resolve: number, mode = 0): number {
+  const found = tryOpenat2(dirfd, path, flags, resolve, mode);
+  if (found >= 0) return found;
+  throw new SysError("openat2", -found, path);
+}
+
+/**
+ * As `openat2()`, for where a failure is no surprise: an exception takes as long as ten calls that fail.
+ *
+ * @returns the descriptor, or an errno as a negative number
+ */
+export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: number, mode = 0): number {
   how[0] = (flags | Open.CLOEXEC) >>> 0;
   how[2] = mode;
   how[4] = resolve;
   const name = cstring(path);
-  return restart("openat2", () => libc().syscall(SYS_openat2, dirfd, name, how, how), path);
+  for (;;) {
+    const found = Number(libc().syscall(SYS_openat2, dirfd, name, how, how));
+    if (found >= 0) return found;
+    const code = errno();
+    if (code !== Errno.EINTR) return -code;
+  }
 }
 
 /** `struct open_how { u64 flags, mode, resolve }`, of which the upper halves stay 0. */
@@ -294,17 +310,35 @@ const STATX_BASIC_STATS = 0x7ff;
 
 /** statx(2); `path` "" means the descriptor itself. A symbolic link is never followed. @throws {SysError} */
 export function stat(dirfd: number, path: string): Stat {
-  const words = new Uint32Array(64);
-  const flags = path === "" ? At.EMPTY_PATH : At.SYMLINK_NOFOLLOW;
-  check(libc().statx(dirfd, cstring(path), flags, STATX_BASIC_STATS, words), "statx", path);
-  return new Stat(words);
+  return present(tryStat(dirfd, path, path === "" ? At.EMPTY_PATH : At.SYMLINK_NOFOLLOW), path);
 }
 
 /** As `stat()`, following links: what a path leads to. */
 export function statTarget(path: string): Stat {
+  return present(tryStat(At.CWD, path, 0), path);
+}
+
+/** As `stat()`. @returns undefined when nothing is there: ENOENT, ENOTDIR */
+export function statIfThere(dirfd: number, path: string): Stat | undefined {
+  return tryStat(dirfd, path, At.SYMLINK_NOFOLLOW);
+}
+
+/** As `statTarget()`. @returns undefined when nothing is there: ENOENT, ENOTDIR */
+export function statTargetIfThere(path: string): Stat | undefined {
+  return tryStat(At.CWD, path, 0);
+}
+
+function tryStat(dirfd: number, path: string, flags: number): Stat | undefined {
   const words = new Uint32Array(64);
-  check(libc().statx(At.CWD, cstring(path), 0, STATX_BASIC_STATS, words), "statx", path);
-  return new Stat(words);
+  if (libc().statx(dirfd, cstring(path), flags, STATX_BASIC_STATS, words) === 0) return new Stat(words);
+  const code = errno();
+  if (code === Errno.ENOENT || code === Errno.ENOTDIR) return undefined;
+  throw new SysError("statx", code, path);
+}
+
+function present(found: Stat | undefined, path: string): Stat {
+  if (found === undefined) throw new SysError("statx", Errno.ENOENT, path);
+  return found;
 }
 
 /** Writes all of `bytes`. @throws {SysError}, after a part may have been written. */
