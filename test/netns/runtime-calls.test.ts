@@ -42,6 +42,21 @@ requires(...root, built, ["nft", has("nft")])("calls of a runtime", () => {
       node.ok("DEL", { pod, conf });
     });
 
+    test("of a pod address that another network's pod masquerades already: refused, naming it, and undone", () => {
+      const one = (name: string): Document =>
+        node.conf({ ...bridge, name, ipam: { type: "static", addresses: [{ address: "10.79.0.9/24" }] } });
+      using other = TestNetns.create("other");
+      node.ok("ADD", { pod: other, container: "c2", conf: one("first") });
+      const between = new Witness(node, pod);
+      expect(node.answer("ADD", { pod, conf: one("second") }).error).toMatchObject({
+        code: 102,
+        msg: expect.stringContaining('"masquerade" for "10.79.0.9"'),
+        details: expect.stringContaining("subnets that do not overlap"),
+      });
+      expect(between.changes()).toBe("");
+      node.ok("DEL", { pod: other, container: "c2", conf: one("first") });
+    });
+
     test("again, with the namespace gone: the former is undone, the new one added", () => {
       const conf = node.conf({ plugins: [bridge, node.spy()] });
       const former = TestNetns.create("former");

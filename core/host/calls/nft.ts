@@ -5,11 +5,12 @@
  */
 import { CniError, Code } from "../../base/error.ts";
 import { formatIp, parseCidr, parseMac } from "../../base/ip.ts";
-import type { Kernel, NftChange } from "../../kernel/kernel.ts";
+import { type Kernel, KernelError, type NftChange } from "../../kernel/kernel.ts";
 import { isPresent, macCheck, masquerade, type NftFeature, removal } from "../../kernel/nft.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { UndoStep } from "../../state/entries.ts";
+import { Errno } from "../../sys/error.ts";
 import { creating, hostCall } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 
@@ -91,7 +92,20 @@ export const nftApply = hostCall({
   run(guest, r) {
     const { add, undo } = featureFor(guest, r);
     guest.intend({ do: "nft", ...undo, family: String(undo.family) });
-    guest.kernel("host").nft(add);
+    try {
+      guest.kernel("host").nft(add);
+    } catch (thrown) {
+      if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;
+      const keys = undo.elements.map(({ key }) => `"${key}"`).join(", ");
+      throw new CniError(
+        Code.InterfaceTaken,
+        `Cannot apply the rule "${r.rule}" for ${keys}: another attachment on this node has it`,
+        {
+          remedy: "Give networks with ipMasq on one node subnets that do not overlap",
+          cause: thrown,
+        },
+      );
+    }
     return {};
   },
 });
