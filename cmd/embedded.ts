@@ -27,7 +27,14 @@ export const embedded: Embedded = {
   inBinary: files.libwasmtime.startsWith("/$bunfs/"),
   libwasmtime: { path: files.libwasmtime, ...built.libwasmtime },
   libgcc: { path: files.libgcc, ...built.libgcc },
-  plugins: Object.fromEntries(
-    Object.entries(plugins).map(([name, plugin]) => [name, { ...plugin, sha256: hashes[name]?.sha256 ?? "" }]),
-  ),
+  plugins: withHashes(),
 };
+
+function withHashes(): Record<string, EmbeddedPlugin> {
+  const all: Record<string, EmbeddedPlugin> = {};
+  for (const name in plugins) {
+    const plugin = plugins[name];
+    if (plugin !== undefined) all[name] = { ...plugin, sha256: hashes[name]?.sha256 ?? "" };
+  }
+  return all;
+}

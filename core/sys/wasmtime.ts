@@ -397,7 +397,7 @@ export class Wasmtime implements Disposable {
   #onCall(index: number, caller: Pointer, slots: Pointer, count: number): AnyPointer {
     let trap: string | undefined;
     try {
-      const running = this.#running.at(-1);
+      const running = this.#running[this.#running.length - 1];
       const linker = this.#linker;
       if (running === undefined || linker === undefined || count > MAX_SLOTS) return this.#trap("no guest runs");
       // A call within a call has slots of its own.
