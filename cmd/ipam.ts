@@ -6,7 +6,7 @@ import { formatResult } from "../core/cni/result.ts";
 import { knownVersion } from "../core/cni/version.ts";
 import { dataDirOf } from "../core/ipam/host-local.ts";
 import type { IpamRequest } from "../core/ipam/ipam.ts";
-import { ipams } from "../core/ipam/ipams.ts";
+import { ipams, runOwn } from "../core/ipam/ipams.ts";
 import { nameOfConf } from "../core/plan/conf.ts";
 import { ReferenceLeases } from "../core/state/reference-leases.ts";
 import { validAttachments } from "./input.ts";
@@ -26,10 +26,11 @@ export function runIpamPlugin(type: string, invocation: Invocation, doc: Json): 
   }
   const version = versionOf(doc);
   const { command } = invocation;
+  if (command === "VERSION") return undefined; // answered before anything is loaded
   const runtimeConfig = member(doc, "runtimeConfig");
   const valid = command === "GC" ? (validAttachments(doc) ?? []) : [];
   const request: IpamRequest = {
-    command: command === "VERSION" ? "STATUS" : command,
+    command,
     conf: doc,
     network: nameOfConf(doc),
     containerId: "containerId" in invocation ? invocation.containerId : "",
@@ -40,25 +41,8 @@ export function runIpamPlugin(type: string, invocation: Invocation, doc: Json): 
     nodeFiles: true,
     ...(command === "GC" && { gc: { valid, isAlive: () => undefined, isNamed: () => false } }),
   };
-  const leases = new ReferenceLeases(dataDirOf(request));
-  switch (command) {
-    case "ADD":
-      return formatResult({ interfaces: [], ...ipam.add(request, undefined, leases) }, version);
-    case "DEL":
-      ipam.del(request, leases);
-      return undefined;
-    case "CHECK":
-      ipam.check(request, leases);
-      return undefined;
-    case "GC":
-      ipam.gc(request, leases);
-      return undefined;
-    case "STATUS":
-      ipam.status(request, leases);
-      return undefined;
-    case "VERSION":
-      return undefined; // answered before anything is loaded
-  }
+  const result = runOwn(ipam, request, new ReferenceLeases(dataDirOf(request)));
+  return result && formatResult({ interfaces: [], ...result }, version);
 }
 
 function versionOf(doc: JsonObject): string {

@@ -4,7 +4,7 @@ import { isObject, member } from "../base/json.ts";
 import { ipamTypeOf } from "../cni/list.ts";
 import type { NetConf } from "../cni/types.ts";
 import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
-import { ipams } from "../ipam/ipams.ts";
+import { ipams, runOwn } from "../ipam/ipams.ts";
 import type { Operation } from "../policy/decide.ts";
 import { refuseBinary } from "../policy/policy.ts";
 import { binaryDelegate } from "./binary.ts";
@@ -29,24 +29,7 @@ export function runIpam(
 ): IpamResult | undefined {
   const own = ipams.get(ipamTypeOf(call.conf) ?? "");
   if (own !== undefined) {
-    const request = ownRequest(command, call, context);
-    const { leases } = context.node.store;
-    switch (command) {
-      case "ADD":
-        return own.add(request, context.journal, leases);
-      case "DEL":
-        own.del(request, leases);
-        return undefined;
-      case "CHECK":
-        own.check(request, leases);
-        return undefined;
-      case "GC":
-        own.gc(request, leases);
-        return undefined;
-      case "STATUS":
-        own.status(request, leases);
-        return undefined;
-    }
+    return runOwn(own, ownRequest(command, call, context), context.node.store.leases, context.journal);
   }
   const binary = ipamBinary(call.conf, call.target.path, context);
   return binary && runBinaryIpam(binary, command, call, context);

@@ -5,6 +5,7 @@
 import type { HostCall } from "./call.ts";
 import * as address from "./calls/address.ts";
 import * as link from "./calls/link.ts";
+import { linkCreate } from "./calls/link-create.ts";
 import * as nft from "./calls/nft.ts";
 import * as node from "./calls/node.ts";
 import * as service from "./calls/service.ts";
@@ -14,7 +15,7 @@ export const abi = 1;
 export const importModule = `patchbay_${abi}`;
 
 export const hostCalls: readonly HostCall[] = [
-  link.linkCreate,
+  linkCreate,
   link.linkOpen,
   link.linkList,
   link.linkSet,
