@@ -2,6 +2,7 @@
 import { writeSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { show } from "../core/base/brand.ts";
+import { CniError } from "../core/base/error.ts";
 import { SUPPORTED } from "../core/cni/version.ts";
 import manifest from "../package.json" with { type: "json" };
 import type { Values } from "./options.ts";
@@ -97,6 +98,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     writeSync(1, `${command.usage}\n${command.summary}\n`);
     return 0;
   }
-  const run = await command.load();
-  return run(values);
+  try {
+    const run = await command.load();
+    return await run(values);
+  } catch (thrown) {
+    const error = CniError.from(thrown);
+    writeSync(2, `${error.message}\n${error.remedy}\n`);
+    return 1;
+  }
 }

@@ -22,6 +22,9 @@ import { runIpamPlugin } from "./ipam.ts";
 import { logTo } from "./log.ts";
 import { readPolicy } from "./policy.ts";
 
+/** The process reads and writes by these; they come with what needs them. */
+export { readBounded, writeText } from "../core/sys/files.ts";
+
 export interface Process {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** `argv[0]`: the name of the link that we were started by. */

@@ -2,11 +2,9 @@
 import { show } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject, type Json, member } from "../base/json.ts";
+import { NEWEST, SUPPORTED, type Version } from "./supported.ts";
 
-/** What we read and write, ascending. */
-export const SUPPORTED = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
-export type Version = (typeof SUPPORTED)[number];
-export const NEWEST: Version = "1.1.0";
+export { NEWEST, SUPPORTED, type Version } from "./supported.ts";
 
 /** The versions of a plugin that answers VERSION with an error, because it is older than the command. */
 const BEFORE_VERSION: readonly string[] = ["0.1.0"];
