@@ -124,6 +124,12 @@ func at[T int64 | time.Duration | float64](values []T, part float64) T {
 }
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// Progress is for people; a log gets a line a group.
+var onTerminal = func() bool {
+	info, err := os.Stderr.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}()
+
 func main() {
 	var plan Plan
 	if err := json.NewDecoder(os.Stdin).Decode(&plan); err != nil {
@@ -162,9 +168,11 @@ func main() {
 					}
 				}
 			}
-			fmt.Fprintf(os.Stderr, "\r%s: round %d of %d ", group.Name, round+1, group.Warmup+group.Rounds)
+			if onTerminal {
+				fmt.Fprintf(os.Stderr, "\r%s: round %d of %d ", group.Name, round+1, group.Warmup+group.Rounds)
+			}
 		}
-		fmt.Fprintln(os.Stderr)
+		fmt.Fprintln(os.Stderr, group.Name)
 		for s, subject := range group.Subjects {
 			for i, step := range subject.Steps {
 				all := runs[key{s, i}]
