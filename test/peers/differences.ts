@@ -1,0 +1,76 @@
+/**
+ * Differences from the reference plugins that are allowed. Each has a heading in docs/differences.md, and a story that
+ * shows it: one that no story shows any more fails the suite.
+ */
+import type { Part } from "../support/peers.ts";
+
+export interface Difference {
+  /** The heading in docs/differences.md. */
+  readonly heading: string;
+  /** Of stories, by what they are about; all unless told. */
+  readonly stories?: RegExp;
+  /** Lines of `differences()`: "-" is the reference's, "+" ours. */
+  readonly line: RegExp;
+  /** Which release shows it; both unless told. */
+  readonly only?: Part;
+}
+
+const link = "<veth of [^>]*>";
+
+export const allowed: readonly Difference[] = [
+  { heading: "Lengths of queues", line: new RegExp(`node links: ${link} txqlen: 1000$`) },
+  { heading: "Lengths of queues", only: "debian-cni", line: /pod1? links: (eth0|net1) txqlen: 1000$/ },
+  {
+    heading: "Lengths of queues",
+    stories: /queueing discipline/,
+    line: /the queue is as it was: seen: /,
+  },
+  {
+    heading: "DEL forgives its configuration",
+    stories: /refused: |parent gone/,
+    line: / DEL: answer: exit: failed beside 0/,
+  },
+  {
+    heading: "What is refused is refused first",
+    stories: /refused: a MAC address that is none/,
+    line: /^- 2 DEL: node .*\bbr0\b/,
+  },
+  {
+    heading: "CHECK sees routes of all tables and by several gateways",
+    stories: /priority and table|two gateways/,
+    line: / CHECK: answer: exit: failed beside 0/,
+  },
+  {
+    heading: "CHECK bears a bridge that somebody listens on",
+    stories: /bridge's promiscuity/,
+    line: / CHECK: answer: exit: failed beside 0/,
+  },
+  { heading: "DEL removes what ADD made", stories: /tampering with the kind/, line: /^\+ 4 DEL: pod / },
+  { heading: "DEL without the pod's namespace", stories: /gone, and held/, line: /^[-+] 3 DEL: node / },
+  {
+    heading: "Routes without a gateway",
+    stories: /routes with scope/,
+    line: /^[-+] 1 ADD: pod routes: .*198\.51\.100/,
+  },
+  {
+    heading: "Routes without a gateway",
+    stories: /only a route reaches/,
+    line: / ADD: answer: exit: failed beside 0/,
+  },
+  { heading: "mtu and advmss of routes", stories: /mtu and advmss/, line: /^\+ 1 ADD: pod metrics: / },
+  { heading: "The IPv6 gateway of ptp", stories: /^ptp/, line: /: node (addresses|routes): .*fd00:9::1\b/ },
+  { heading: "The IPv6 gateway of ptp", stories: /gateway answers/, line: /fd00:9::1 at once: seen: / },
+  {
+    heading: "loopback in the versions before 1.0.0",
+    stories: /^loopback, version 0/,
+    line: / ADD: answer: (interfaces|ips|ip4|ip6): /,
+  },
+  { heading: "macvlan without its address", stories: /nobody calls DEL/, line: /the pod is as it was: seen: / },
+  { heading: "GC", stories: /GC of a pod/, line: / ADD of pod 1: answer: exit: failed beside 0/ },
+  {
+    heading: "Debian's release is of 2022",
+    only: "debian-cni",
+    line: /net\/ipv6\/conf\/eth0\/(keep_addr_on_down|ndisc_notify): [01]$/,
+  },
+  { heading: "Debian's release is of 2022", only: "debian-cni", stories: /^bridge/, line: /^\+ 1 ADD: answer: dns: / },
+];
