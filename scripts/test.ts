@@ -95,6 +95,7 @@ async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, sc
     ...node,
     process.execPath,
     "test",
+    "--timeout=60000", // what the preload says of it holds for the first file alone
     "--only-failures",
     "--reporter=junit",
     `--reporter-outfile=${report}`,
