@@ -35,7 +35,11 @@ async function main(args: readonly string[]): Promise<number> {
     for (const m of measures)
       if (m.FirstFailure) console.log(`\n${m.Group}, ${m.Subject}, ${m.Step}: ${m.FirstFailure}`);
     if (rounds >= fullRounds && patchbay !== undefined && !args.includes("--no-write")) {
-      const machine = { cpu: cpus()[0]?.model ?? "an unnamed processor", cores: cpus().length, kernel: release().replace(/-.*/, "") };
+      const machine = {
+        cpu: cpus()[0]?.model ?? "an unnamed processor",
+        cores: cpus().length,
+        kernel: release().replace(/-.*/, ""),
+      };
       writeFileSync(new URL("../docs/performance.md", import.meta.url), page(measures, machine, rounds));
       const readme = new URL("../README.md", import.meta.url);
       writeFileSync(readme, withTable(readFileSync(readme, "utf8"), readmeTable(measures)));
