@@ -340,19 +340,24 @@ function openWanted(wanted: Wanted, context: AttachContext): Chain {
   );
 }
 
-/** One plugin object as a network of its own, for a built-in that the runtime calls by its name. */
+/**
+ * One plugin object as a network of its own, for a built-in that the runtime calls by its name. Its capability values
+ * were chosen by whoever calls, who may have kept the declarations to itself, as flannel does.
+ */
 export function soleAttachment(
   list: NetworkList,
   invocation: Pick<AttachmentInvocation, "ifname" | "args">,
   runtimeConfig: Json | undefined,
 ): Attachment {
+  const capabilityValues = isObject(runtimeConfig) ? runtimeConfig : {};
+  const capabilities = Object.fromEntries(Object.keys(capabilityValues).map((name) => [name, true]));
   return {
     network: list.name,
     label: list.name,
     ifname: invocation.ifname,
     isDefault: true,
-    list,
-    capabilityValues: isObject(runtimeConfig) ? runtimeConfig : {},
+    list: { ...list, plugins: list.plugins.map((plugin) => ({ ...plugin, capabilities })) },
+    capabilityValues,
     cniArgs: invocation.args,
   };
 }

@@ -142,6 +142,7 @@ describe("deriveRequest()", () => {
         cniVersion: "0.1.0",
         capabilities: { mac: true, ips: false, dns: true },
         prevResult: { a: 1 },
+        RuntimeConfig: { portMappings: [{ hostPort: 22, containerPort: 22 }] },
       },
     ],
   });

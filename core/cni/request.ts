@@ -19,7 +19,14 @@ export interface RequestParts {
 }
 
 /** Keys that are made anew for each request: what the author wrote under them is left out. */
-const OURS = new Set(["cniversion", "name", "prevresult", "cni.dev/valid-attachments", "cni.dev/attachments"]);
+const OURS = new Set([
+  "cniversion",
+  "name",
+  "prevresult",
+  "runtimeconfig",
+  "cni.dev/valid-attachments",
+  "cni.dev/attachments",
+]);
 
 /**
  * Derives the request: version, name, the capability values that the plugin declares, the previous result. Every other
@@ -34,14 +41,11 @@ export function deriveRequest(list: NetworkList, index: number, version: string,
   if (plugin === undefined) throw new RangeError(`Cannot derive a request: the list has no plugin ${index}`);
   const out: Record<string, Json> = { cniVersion: version, name: list.name };
   const declared = declaredValues(plugin, parts.runtimeConfig ?? {});
-  const hasValues = Object.keys(declared).length > 0;
   for (const [key, value] of Object.entries(plugin)) {
     // Go takes keys without regard to case, so a second "Name" would win over ours.
-    const folded = key.toLowerCase();
-    if (OURS.has(folded) || (hasValues && folded === "runtimeconfig")) continue;
-    out[key] = value;
+    if (!OURS.has(key.toLowerCase())) out[key] = value;
   }
-  if (hasValues) out.runtimeConfig = declared;
+  if (Object.keys(declared).length > 0) out.runtimeConfig = declared;
   if (parts.prevResult !== undefined) out.prevResult = formatResult(parts.prevResult, version);
   if (parts.validAttachments !== undefined) {
     const list = parts.validAttachments.map(({ containerID, ifname }) => ({ containerID, ifname }));
