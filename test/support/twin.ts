@@ -56,8 +56,14 @@ export interface Story {
   readonly steps: readonly Step[];
   /** Links of the node that stay when the last pod is gone, or go meanwhile. */
   readonly stays?: readonly string[];
-  /** Pods detect duplicate addresses, as the kernel has it; else they do not, which saves two seconds a call. */
+  /** Node and pods detect duplicate addresses, as the kernel has it; else not, which saves two seconds a call. */
   readonly detects?: boolean;
+}
+
+/** Addresses of links to come are taken into use without a probe, and without the kernel's random wait before it. */
+function settleAtOnce(netns: TestNetns): void {
+  const keys = ["dad_transmits", "router_solicitation_delay"];
+  netns.run("sh", "-c", keys.map((key) => `echo 0 > /proc/sys/net/ipv6/conf/default/${key}`).join(" && "));
 }
 
 /** One side's node, pods and outside. */
@@ -73,6 +79,7 @@ export class World implements Disposable {
 
   constructor(detects = false) {
     this.#detects = detects;
+    if (!detects) settleAtOnce(this.node);
   }
 
   /** The namespace of a pod, made when first asked for; later the same, even when it was deleted. */
@@ -80,7 +87,7 @@ export class World implements Disposable {
     const known = this.#pods[number];
     if (known !== undefined) return known;
     const pod = TestNetns.create(`twin-pod${number}`);
-    if (!this.#detects) pod.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/dad_transmits");
+    if (!this.#detects) settleAtOnce(pod);
     this.#pods[number] = pod;
     return pod;
   }

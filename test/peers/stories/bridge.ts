@@ -363,6 +363,28 @@ const checks: readonly Named[] = (
   },
 }));
 
+/** Routes that CHECK has to tell apart by more than their destination. */
+const moved: readonly Named[] = (
+  [
+    ["the priority", ["metric", "8"]],
+    ["the table", ["metric", "7", "table", "78"]],
+  ] as const
+).map(([what, where]) => ({
+  what: `CHECK after tampering with ${what} of a route`,
+  newer: true,
+  story: {
+    conf: {
+      ...bridge,
+      cniVersion: "1.1.0",
+      ipam: { ...fixed, routes: [{ dst: "198.51.100.0/24", gw: "10.9.0.77", priority: 7 }] },
+    },
+    steps: tampered("elsewhere", (w) => {
+      w.pod().ip("route", "delete", "198.51.100.0/24");
+      w.pod().ip("route", "add", "198.51.100.0/24", "via", "10.9.0.77", "dev", "eth0", ...where);
+    }),
+  },
+}));
+
 const faults: readonly Named[] = (
   [
     ["the name is taken by another kind", { bridge: "uplink" }],
@@ -523,6 +545,7 @@ export const bridgeStories: readonly Named[] = [
   ...keys,
   ...situations,
   ...checks,
+  ...moved,
   ...faults,
   ...newerFaults,
   ...packets,

@@ -71,7 +71,12 @@ export function checkAddresses(link: Answer, wanted: string[]): void {
   }
 }
 
+/** Where routes go that name no table. Source: linux/rtnetlink.h, `RT_TABLE_MAIN` */
+const MAIN_TABLE = 254;
+
 function sameRoute(e: Json, wanted: Route, gateway: string): bool {
+  if (e.int("table", MAIN_TABLE) != (wanted.table > 0 ? wanted.table : MAIN_TABLE)) return false;
+  if (wanted.priority > 0 && e.int("priority", 0) != wanted.priority) return false;
   const to = cidrOf(wanted.dst, "the destination of a route");
   const dst = e.str("dst");
   if (dst == "" || dst == "default") {
