@@ -15,7 +15,7 @@ describe("names from outside", () => {
   test.each(["eth0", "net1", "a".repeat(15), "v.100"])("isIfName() takes %p", (text) => {
     expect(isIfName(text)).toBe(true);
   });
-  test.each(["", ".", "..", "a/b", "a:b", "a b", "a\tb", "a".repeat(16), "eth0\0x", "é"])(
+  test.each(["", ".", "..", "a/b", "a:b", "a b", "a\tb", "a".repeat(16), "eth0\0x", "é", "br%d"])(
     "isIfName() refuses %p",
     (text) => {
       expect(isIfName(text)).toBe(false);

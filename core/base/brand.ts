@@ -62,12 +62,13 @@ export function parseNetworkName(text: string): NetworkName {
   );
 }
 
-/** True for a name that the kernel takes: 1 to 15 printable bytes, no '/', ':' or white space, not "." or "..". */
+/** True for a name that the kernel takes: 1 to 15 printable bytes, no '/', ':', '%' or white space, not "." or "..". */
 export function isIfName(text: string): boolean {
   if (text.length === 0 || text.length > 15 || text === "." || text === "..") return false;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);
-    if (c <= 32 || c >= 127 || c === 47 || c === 58) return false;
+    // The kernel takes a name with "%" for a pattern, and makes up another one.
+    if (c <= 32 || c >= 127 || c === 37 || c === 47 || c === 58) return false;
   }
   return true;
 }
@@ -79,7 +80,7 @@ export function parseIfName(text: string, code: Code = Code.InvalidEnvironment):
     code,
     "an interface name",
     text,
-    "1 to 15 printable ASCII characters without '/', ':' or white space, and not '.' or '..'",
+    "1 to 15 printable ASCII characters without '/', ':', '%' or white space, and not '.' or '..'",
     code === Code.InvalidEnvironment ? "Correct CNI_IFNAME" : "Choose another interface name",
   );
 }
