@@ -9,6 +9,7 @@ import { emptyResult, type NetworkList, type Result } from "../cni/types.ts";
 import { NEWEST } from "../cni/version.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import {
+  choosesAddress,
   DEFAULT_NETWORK,
   NETWORKS,
   parseDefaultSelection,
@@ -198,9 +199,8 @@ export function planPod(
   }
 
   function requirePolicy(selection: Selection, found: FoundNetwork, author: Author): void {
-    const chooses = selection.ips !== undefined || selection.mac !== undefined;
     const refusal =
-      (chooses ? refuseChosenAddress(policy, namespace) : undefined) ??
+      (choosesAddress(selection) ? refuseChosenAddress(policy, namespace) : undefined) ??
       (found.nad !== undefined && found.nad.config === undefined
         ? refuseNodeFile(policy, author, selection.name)
         : undefined);

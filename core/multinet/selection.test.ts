@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { CniError, Code } from "../base/error.ts";
 import type { Json } from "../base/json.ts";
-import { parseDefaultSelection, parseSelections, type Selection } from "./selection.ts";
+import { choosesAddress, parseDefaultSelection, parseSelections, type Selection } from "./selection.ts";
 
 const one = (element: Json): Selection | undefined => parseSelections(JSON.stringify([element]), "pod-ns")[0];
 const refusal = (work: () => unknown): string => {
@@ -45,7 +45,7 @@ describe("the short form", () => {
     ["Ns/a", "namespace: expected lower-case letters, digits and '-', a letter or digit at both ends, found \"Ns\""],
     [
       "a@0123456789abcdef",
-      "interface: expected an interface name of 1 to 15 characters without '/', ':' or white space, found \"0123456789abcdef\"",
+      "interface: expected an interface name of 1 to 15 characters without '/', ':', '%' or white space, found \"0123456789abcdef\"",
     ],
     ["a@b c", "interface: expected an interface name"],
     ["a@b:c", "interface: expected an interface name"],
@@ -288,4 +288,17 @@ test("parseSelections() throws nothing but CniError on mutated annotations, and 
       if (!(thrown instanceof CniError)) throw new Error(`${JSON.stringify(text)}: ${thrown}`);
     }
   }
+});
+
+test.each([
+  [{}, false],
+  [{ ips: ["10.0.0.1/24"] }, true],
+  [{ mac: "02:00:00:00:00:01" }, true],
+  [{ "infiniband-guid": "02:00:00:00:00:00:00:01" }, true],
+  [{ "cni-args": { ips: ["10.0.0.1/24"] } }, true],
+  [{ "cni-args": { MAC: "02:00:00:00:00:01" } }, true],
+  [{ "cni-args": { vlan: 4 }, interface: "x0" }, false],
+] as [Json, boolean][])("choosesAddress() %j", (more, chooses) => {
+  const selection = one({ name: "a", ...(more as object) });
+  expect(selection && choosesAddress(selection)).toBe(chooses);
 });

@@ -236,7 +236,7 @@ function parseInterface(d: Document, element: JsonObject): IfName | undefined {
     const value = member(element, key);
     if (value === undefined || value === "") continue;
     if (typeof value === "string" && isIfName(value)) return value as IfName;
-    throw d.refuse(key, "an interface name of 1 to 15 characters without '/', ':' or white space", value);
+    throw d.refuse(key, "an interface name of 1 to 15 characters without '/', ':', '%' or white space", value);
   }
   return undefined;
 }
@@ -333,6 +333,12 @@ function parseClaim(d: Document, value: Json): string {
   const text = d.text("ipam-claim-reference", value, 253);
   if (isDnsName(text, "subdomain")) return text;
   throw d.refuse("ipam-claim-reference", "the name of an IPAMClaim", value);
+}
+
+/** Whether the pod's owner chooses an IP or hardware address, in whichever of the ways that plugins listen to. */
+export function choosesAddress({ ips, mac, infinibandGuid, cniArgs = {} }: Selection): boolean {
+  if (ips !== undefined || mac !== undefined || infinibandGuid !== undefined) return true;
+  return member(cniArgs, "ips") !== undefined || member(cniArgs, "mac") !== undefined;
 }
 
 /** `namespace/name`, as it stands in messages and in the status. */
