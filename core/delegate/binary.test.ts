@@ -19,6 +19,7 @@ import { openPolicy } from "../policy/policy.ts";
 import { deadlineIn } from "../sys/clock.ts";
 import { binaryDelegate, findBinary } from "./binary.ts";
 import type { Command } from "./delegate.ts";
+import { HELD, heldBy } from "./held.ts";
 import type { DelegateNode } from "./node.ts";
 
 const top = mkdtempSync(join(tmpdir(), "patchbay-binary-"));
@@ -150,7 +151,7 @@ describe("what a binary gets", () => {
       CNI_COMMAND: "DEL",
       CNI_NETNS: "/another",
     };
-    run("ADD", {}, { environment });
+    run("ADD", {}, { environment: { ...environment, [HELD]: "c9 1 1" } });
     const seen = readFileSync(join(bin, "env"), "utf8")
       .split("\n")
       .filter((line) => !/^(PWD|_|SHLVL|OLDPWD)=/.test(line));
@@ -163,6 +164,7 @@ describe("what a binary gets", () => {
       `CNI_PATH=${bin}`,
       "HOME=/root",
       "HTTP_PROXY=http://proxy",
+      `${HELD}=${heldBy("c1")}`, // also without a journal: DEL of what only a record knows holds the lock too
       "PATH=/usr/bin:/bin",
     ]);
   });

@@ -91,7 +91,7 @@ function binaryVersions(type: string, file: string, node: DelegateNode): readonl
 function runBinary(type: string, file: string, call: DelegateCall, context: AttachmentContext): Result | undefined {
   const { node, journal } = context;
   const { target, plugin } = call;
-  const holding = journal === undefined ? {} : { [HELD]: heldBy(target.containerId) };
+  const holding = target.containerId === "" ? {} : { [HELD]: heldBy(target.containerId) };
   const outcome = runProgram(type, {
     path: file,
     argv: [file],
