@@ -41,8 +41,10 @@ export function deleteCall(invocation: DeleteInvocation, caller: DeleteCaller, o
   const ours = journals.filter((journal) => isOf(journal, caller, invocation.ifname));
   failures.push(...deleteJournals(ours, invocation, operation));
   if (container !== undefined && container.damaged.length > 0) {
-    operation.node.log("error", `damaged journals were put aside: ${container.damaged.join("; ")}`);
-    failures.push(...salvage(container, operation.node));
+    operation.node.log("error", `damaged journals are put aside: ${container.damaged.join("; ")}`);
+    const left = salvage(container, operation.node);
+    if (left.length === 0) container.quarantine();
+    failures.push(...left);
   }
   operation.step("undo");
   failures.push(...deleteOrphanRecords(invocation.containerId, journals, operation.node));

@@ -3,7 +3,7 @@
  * asked twice. A live namespace is never touched.
  */
 import type { ContainerId } from "../base/brand.ts";
-import { CniError } from "../base/error.ts";
+import { CniError, Code } from "../base/error.ts";
 import type { Journal } from "../state/journal.ts";
 import { deleteJournals, deleteOrphanRecords } from "./delete.ts";
 import { isAlive } from "./gc.ts";
@@ -28,6 +28,7 @@ export function findOrphans(operation: Operation): readonly Orphan[] {
     if (state === undefined) continue;
     const journals = state.attachments();
     if (journals.some((journal) => isAlive(journal, node))) continue;
+    if (state.damaged.length > 0) continue; // nobody can tell whether its namespace lives: left for DEL
     orphans.push({
       container,
       needsRuntime: journals.some(({ header }) => header.pod?.uid !== undefined),
@@ -58,13 +59,15 @@ function describe(journals: readonly Journal[]): string {
 /**
  * Removes one orphan, if it still is one.
  *
- * @returns What failed; its records stay for the next time.
+ * @returns What failed, or keeps it; its records stay for the next time.
  */
 export function removeOrphan(container: ContainerId, operation: Operation): readonly CniError[] {
   const { node } = operation;
   using state = operation.lockIfFree(container);
+  if (state === undefined && node.store.containers().includes(container))
+    return [kept(container, "is being worked on")];
   const journals = state?.attachments() ?? [];
-  if (journals.some((journal) => isAlive(journal, node))) return [];
+  if (journals.some((journal) => isAlive(journal, node))) return [kept(container, "lives again")];
   const path = (node.environment.CNI_PATH ?? "").split(":").filter((directory) => directory !== "");
   const failures = [...deleteJournals(journals, { path }, operation)];
   failures.push(
@@ -74,5 +77,11 @@ export function removeOrphan(container: ContainerId, operation: Operation): read
       node,
     ),
   );
-  return failures.map((failure) => CniError.from(failure));
+  return failures;
+}
+
+function kept(container: ContainerId, why: string): CniError {
+  return new CniError(Code.Busy, `Cannot remove what container "${container}" has: it ${why}`, {
+    remedy: "Nothing has to be done, unless it stays so",
+  });
 }

@@ -21,7 +21,7 @@ export class ContainerState implements Disposable {
   readonly #parent: Dir;
   readonly #quarantine: Quarantine;
   #journals: Journal[] | undefined;
-  #quarantined: string[] = [];
+  #damaged: { readonly name: string; readonly damage: string }[] = [];
   #open = true;
 
   /** Only for `Store`. Takes over `dir` and `lock`; `parent` stays the store's. Without a lock, its holder tidies up. */
@@ -68,14 +68,20 @@ export class ContainerState implements Disposable {
   }
 
   /**
-   * What was found damaged and moved to quarantine by this object, one line each. When there is any, DEL must also go
-   * by derived names and by the container id in the lease files.
+   * What was found damaged, one line each. When there is any, DEL must also go by derived names and by the container id
+   * in the lease files. It stays in its place until `quarantine()`: whoever else looks must not take it from DEL.
    *
    * @throws {CniError} 5
    */
   get damaged(): readonly string[] {
     this.attachments();
-    return this.#quarantined;
+    return this.#damaged.map(({ name, damage }) => `${name}: ${damage}`);
+  }
+
+  /** Puts aside what is damaged: all that it can have named is gone. */
+  quarantine(): void {
+    for (const { name } of this.#damaged.splice(0))
+      this.#quarantine.take(`${this.#path}/${name}`, `${this.id}@${name}`);
   }
 
   #load(): Journal[] {
@@ -85,10 +91,7 @@ export class ContainerState implements Disposable {
       const opened = JOURNAL.test(name) ? this.#openJournal(name) : { damage: "it is none of our files" };
       if (opened === undefined) continue;
       if (opened instanceof Journal) journals.push(opened);
-      else {
-        this.#quarantined.push(`${name}: ${opened.damage}`);
-        this.#quarantine.take(`${this.#path}/${name}`, `${this.id}@${name}`);
-      }
+      else this.#damaged.push({ name, damage: opened.damage });
     }
     return journals.sort((a, b) => a.header.seq - b.header.seq);
   }
@@ -120,7 +123,8 @@ export class ContainerState implements Disposable {
         { remedy: "Delete the attachment before adding it again" },
       );
     }
-    const seq = 1 + journals.reduce((most, journal) => Math.max(most, journal.header.seq), 0);
+    const damaged = this.#damaged.map(({ name }) => Number(JOURNAL.exec(name)?.[1] ?? 0));
+    const seq = 1 + Math.max(0, ...journals.map((journal) => journal.header.seq), ...damaged);
     const journal = Journal.begin(this.#dir, { ...header, format: 1, seq });
     this.#journals?.push(journal);
     return journal;

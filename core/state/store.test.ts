@@ -110,7 +110,7 @@ describe("Store.container()", () => {
     expect(scratch.exists(`${CONTAINERS}/c1`)).toBe(false);
   });
 
-  test("a damaged journal is quarantined and named, the others stay", () => {
+  test("a damaged journal is named to everybody until it is put aside, the others stay", () => {
     using scratch = new Scratch();
     using store = scratch.store();
     begin(store);
@@ -122,7 +122,15 @@ describe("Store.container()", () => {
       using state = store.container(container(), options({ create: false }));
       expect(state?.attachments().map((j) => j.header.ifname)).toEqual(["net1"]);
       expect(state?.damaged).toEqual([`${first}: it has no header`, "stray: it is none of our files"]);
+      expect(state?.begin(header()).header.seq).toBe(3); // nothing takes its place meanwhile
       for (const journal of state?.attachments() ?? []) journal.remove();
+    }
+    expect(store.quarantined()).toEqual([]);
+    {
+      using state = store.container(container(), options({ create: false }));
+      expect(state?.damaged).toHaveLength(2);
+      state?.quarantine();
+      expect(state?.damaged).toEqual([]);
     }
     expect(store.quarantined()).toEqual([`c1@${first}`, "c1@stray"]);
     expect(store.containers()).toEqual([]);
@@ -136,6 +144,7 @@ describe("Store.container()", () => {
       writeFileSync(`${scratch.path}/${CONTAINERS}/c1/${i}-0123456789abcdef.journal`, "x\n");
       using state = store.container(container(), options({ create: false }));
       expect(state?.attachments()).toEqual([]);
+      state?.quarantine();
     }
     expect(store.quarantined().length).toBe(MAX_QUARANTINED);
   });

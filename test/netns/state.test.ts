@@ -113,6 +113,7 @@ requires(...root)("state", () => {
       using state = store.container(container(), options({ create: false }));
       expect(state?.attachments()).toEqual([]);
       expect(state?.damaged.length).toBe(1);
+      state?.quarantine();
     }
     expect(store.containers()).toEqual([]);
   });
