@@ -8,7 +8,7 @@ import { emptyResult, type NetworkList, type Result } from "../cni/types.ts";
 import { chooseVersion, NEWEST } from "../cni/version.ts";
 import { stopped } from "../delegate/binary.ts";
 import type { Delegate, Target } from "../delegate/delegate.ts";
-import { ipamBinary } from "../delegate/ipam.ts";
+import { ipamBinary, requireMayGiveAddresses } from "../delegate/ipam.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { intendDelegate, recordId } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
@@ -44,8 +44,9 @@ export function openChain(
   const { list, target } = request;
   const delegates = list.plugins.map((plugin) => resolveDelegate(typeOf(plugin), target.path, context));
   const ipams = list.plugins.flatMap((plugin, i) => {
-    const isBinarys = delegates[i]?.how === "binary"; // which finds its IPAM itself
-    return isBinarys ? [] : (ipamBinary(plugin, target.path, context) ?? []);
+    if (delegates[i]?.how !== "binary") return ipamBinary(plugin, target.path, context) ?? [];
+    requireMayGiveAddresses(plugin, context); // the binary finds it itself
+    return [];
   });
   const version = chooseVersion(
     list.name,

@@ -46,11 +46,23 @@ export function ipamBinary(
   path: readonly string[],
   context: Pick<AttachmentContext, "node" | "author">,
 ): Delegate | undefined {
+  const type = requireMayGiveAddresses(conf, context);
+  return type === undefined ? undefined : binaryDelegate(type, path, context.node);
+}
+
+/**
+ * @returns The type of the CNI binary that gives addresses; `undefined` where that is one of ours, or none.
+ * @throws {CniError} 101 when the policy does not let this network run it.
+ */
+export function requireMayGiveAddresses(
+  conf: NetConf,
+  context: Pick<AttachmentContext, "node" | "author">,
+): string | undefined {
   const type = ipamTypeOf(conf);
   if (type === undefined || ipams.has(type)) return undefined;
   const refusal = refuseBinary(context.node.policy, context.author, type);
   if (refusal !== undefined) throw refusal;
-  return binaryDelegate(type, path, context.node);
+  return type;
 }
 
 function ownRequest(

@@ -1,8 +1,9 @@
 /** From a plugin's type to what runs it. */
-import { show } from "../base/brand.ts";
+import { type PluginType, parsePluginType, show } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { refuseBinary } from "../policy/policy.ts";
-import { binaryDelegate } from "./binary.ts";
+import { statOf } from "../sys/files.ts";
+import { binaryDelegate, findBinary } from "./binary.ts";
 import type { Delegate } from "./delegate.ts";
 import { guestDelegate } from "./guest.ts";
 import type { AttachmentContext } from "./node.ts";
@@ -37,5 +38,16 @@ export function resolveDelegate(
   }
   const refusal = refuseBinary(context.node.policy, context.author, type);
   if (refusal !== undefined) throw refusal;
-  return binaryDelegate(type, path, context.node);
+  const delegate = binaryDelegate(type, path, context.node);
+  if (!isOurselves(parsePluginType(type), path)) return delegate;
+  // As a meta-plugin we would take a configuration for the administrator's that somebody else wrote.
+  throw new CniError(
+    Code.InvalidConfig,
+    `Cannot use ${show(type)} as a plugin of network "${context.network}": its file is Patchbay itself`,
+    { remedy: "Name the plugins that the network is made of" },
+  );
 }
+
+/** Whether the file is the program that runs now, by whichever link. */
+const isOurselves = (type: PluginType, path: readonly string[]): boolean =>
+  statOf(findBinary(type, path))?.state === statOf("/proc/self/exe")?.state;
