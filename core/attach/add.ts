@@ -28,6 +28,7 @@ import { addChain, type Chain, openChain } from "./chain.ts";
 import { moveDefaultRoutes, type Routed } from "./default-route.ts";
 import type { PodNetns } from "./node.ts";
 import type { Operation } from "./operation.ts";
+import { isAlive } from "./pod.ts";
 import { undoAttachments } from "./undo.ts";
 
 export type AddInvocation = Extract<AttachmentInvocation, { command: "ADD" | "CHECK" }>;
@@ -114,7 +115,8 @@ export function replaceDead(
 ): void {
   const former = container.attachments().filter((journal) => isOf(journal, caller, invocation.ifname));
   if (former.length === 0) return;
-  const alive = former.find((journal) => journal.header.netns.cookie === netns.cookie);
+  const { node } = operation;
+  const alive = former.find((journal) => journal.header.netns.cookie === netns.cookie || isAlive(journal, node));
   if (alive !== undefined) {
     throw new CniError(
       Code.InterfaceTaken,
@@ -124,7 +126,6 @@ export function replaceDead(
       { remedy: "Delete it first (CNI DEL with the same container id and interface)" },
     );
   }
-  const { node } = operation;
   const failures = undoAttachments(former, { node, pod: undefined, netns: "", path: invocation.path });
   if (failures[0] !== undefined) throw failures[0];
 }

@@ -5,7 +5,6 @@ import {
   type NetworkName,
   parseContainerId,
   parseIfName,
-  parseNetnsPath,
   parseNetworkName,
 } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
@@ -20,8 +19,9 @@ import { resolveDelegate } from "../delegate/resolve.ts";
 import type { FoundRecord } from "../state/durable.ts";
 import type { Journal } from "../state/journal.ts";
 import { isOf } from "./add.ts";
-import type { Node, PodNetns } from "./node.ts";
+import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
+import { podOfJournals } from "./pod.ts";
 import { salvage } from "./salvage.ts";
 import { takeOver } from "./takeover.ts";
 import { combined, undoAttachments, withPrevious } from "./undo.ts";
@@ -62,32 +62,6 @@ export function deleteJournals(
   const { node } = operation;
   using pod = podOfJournals(journals, invocation.netns, node);
   return undoAttachments(journals, { node, pod: pod?.kernel, netns: pod?.path ?? "", path: invocation.path });
-}
-
-/**
- * The namespace that the journals are about: at the path that the runtime gives, else where it was on ADD, else by a
- * process that is still in it. A path alone proves nothing, so its cookie has to be the recorded one.
- */
-export function podOfJournals(
-  journals: readonly Journal[],
-  path: NetnsPath | undefined,
-  node: Node,
-): PodNetns | undefined {
-  const { netns } = journals[0]?.header ?? {};
-  if (netns === undefined) return undefined;
-  const candidates = path === undefined ? [] : [path];
-  if (netns.path !== "" && netns.path !== path) candidates.push(parseNetnsPath(netns.path));
-  for (const candidate of candidates) {
-    try {
-      const pod = node.openPod(candidate);
-      if (pod === undefined) continue;
-      if (pod.cookie === netns.cookie) return pod;
-      pod[Symbol.dispose]();
-    } catch (thrown) {
-      if (!(thrown instanceof CniError)) throw thrown; // something else stands at the path now
-    }
-  }
-  return node.findPod(netns.cookie);
 }
 
 /**

@@ -13,9 +13,10 @@ import { resolveDelegate } from "../delegate/resolve.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
 import type { Journal } from "../state/journal.ts";
 import { monotonicMs } from "../sys/clock.ts";
-import { deleteJournals, podOfJournals } from "./delete.ts";
+import { deleteJournals } from "./delete.ts";
 import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
+import { isAlive } from "./pod.ts";
 import { combined } from "./undo.ts";
 
 const GC_SINCE = "1.1.0";
@@ -85,12 +86,6 @@ function withoutResult(config: NetConf): NetConf {
 
 const withNames = (list: NetworkList): readonly NetConf[] =>
   list.plugins.map((plugin) => ({ ...plugin, cniVersion: list.cniVersion, name: list.name }));
-
-/** Whether the pod's namespace still exists: at its path, or with a process in it. */
-export function isAlive(journal: Journal, node: Node): boolean {
-  using pod = podOfJournals([journal], undefined, node);
-  return pod !== undefined;
-}
 
 interface DelegateGarbage {
   readonly network: string;

@@ -6,8 +6,8 @@ import type { ContainerId } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import type { Journal } from "../state/journal.ts";
 import { deleteJournals, deleteOrphanRecords } from "./delete.ts";
-import { isAlive } from "./gc.ts";
 import type { Operation } from "./operation.ts";
+import { isAlive } from "./pod.ts";
 
 /** A container with nothing left in the kernel that could use what it has. */
 export interface Orphan {
