@@ -3,9 +3,11 @@
 import { parseIfName, parseNetworkName } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject } from "../base/json.ts";
+import { type CniArgs, delegateArgs, parseCniArgs } from "../cni/env.ts";
 import { parseResult } from "../cni/result.ts";
 import { isAtLeast, NEWEST } from "../cni/version.ts";
-import { isIpamNumber } from "../delegate/ipam.ts";
+import { ipamNumber, isIpamNumber } from "../delegate/ipam.ts";
+import { recordId } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { Journal } from "../state/journal.ts";
 import { type AddInvocation, type Caller, isOf, openPodNetns } from "./add.ts";
@@ -80,7 +82,7 @@ function checkAttachment(journal: Journal, invocation: AddInvocation, netns: Pod
       containerId: header.container,
       ifname: header.ifname,
       netns: netns.path,
-      args: invocation.args,
+      args: argsOfAdd(journal, entry.plugin, invocation, operation),
       path: invocation.path,
     };
     const conf = withPrevious(entry.config, result);
@@ -89,4 +91,15 @@ function checkAttachment(journal: Journal, invocation: AddInvocation, netns: Pod
       context,
     );
   }
+}
+
+/** What a binary, or a plugin's IPAM that is one, got on ADD: also the address that the pod asked for. */
+function argsOfAdd(journal: Journal, plugin: number, invocation: AddInvocation, operation: Operation): CniArgs {
+  const { durable } = operation.node.store;
+  const recorded = journal.entries.find((e) => {
+    return e.is === "delegate" && e.durable && (e.plugin === plugin || e.plugin === ipamNumber(plugin));
+  });
+  const record = recorded?.is === "delegate" ? durable.get(recordId(journal, recorded.plugin)) : undefined;
+  if (record !== undefined) return parseCniArgs(record.args, true);
+  return journal.header.type === "patchbay" ? delegateArgs(invocation.args) : invocation.args;
 }

@@ -66,6 +66,15 @@ export const attachCases: readonly AttachCase[] = [
     calls: ["ADD cbr0 eth0", "ADD a net1", "ADD a net2", "DEL a net2", "DEL a net1", "DEL cbr0 eth0"],
   },
   {
+    rule: 27,
+    title: "CHECK has the arguments of ADD",
+    networks: { a: { ...rec, capabilities: { ips: true } } },
+    annotation: '[{"name":"a","ips":["10.0.0.9/24"]}]',
+    steps: ["ADD", "CHECK"],
+    calls: ["ADD cbr0 eth0", "ADD a net1", "CHECK cbr0 eth0", "CHECK a net1"],
+    seen: { "CHECK a net1": { CNI_ARGS: { IgnoreUnknown: "true", IP: "10.0.0.9/24" } } },
+  },
+  {
     rule: 28,
     title: "the default network is attached first, and its result is returned alone",
     networks: { a: rec },
