@@ -98,10 +98,18 @@ function yieldTo(): (holder: Holder) => void {
   return (holder) => {
     if (holder.command !== "ADD" || !isAlive(holder)) return;
     if (asked?.pid !== holder.pid) {
-      process.kill(holder.pid, SIGTERM);
+      signal(holder.pid, SIGTERM);
       asked = { pid: holder.pid, untilMs: deadlineIn(UNDO_GRACE_MS) };
-    } else if (monotonicMs() > asked.untilMs) process.kill(holder.pid, SIGKILL);
+    } else if (monotonicMs() > asked.untilMs) signal(holder.pid, SIGKILL);
   };
+}
+
+function signal(pid: number, number: number): void {
+  try {
+    process.kill(pid, number);
+  } catch {
+    // It has ended since we looked, and the lock with it.
+  }
 }
 
 /** Puts the operation's id at the end of an error that a pod's owner sees. */
