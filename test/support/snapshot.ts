@@ -17,6 +17,10 @@ export interface SnapshotOptions {
   readonly leaveOut?: readonly string[];
   /** Keep what forwarding changes on a node (`ip_forward` belongs to the network and stays); left out unless true. */
   readonly forwarding?: boolean;
+  /** Also what links say of their kinds, in `kinds`, and what routes say beyond where they lead, in `metrics`. */
+  readonly details?: boolean;
+  /** Do not ask for these sections: they are empty. */
+  readonly unasked?: readonly string[];
   /** Files left out, by what their path matches; the operations log and the cache unless told. */
   readonly leaveOutFiles?: readonly RegExp[];
 }
@@ -48,15 +52,17 @@ const commands: Readonly<Record<string, string>> = {
 };
 const divider = "----- ";
 // A tool that fails (no IPv6, nothing to show) gives an empty section; its words go to the test's own output.
-const script = Object.entries(commands)
-  .map(([name, command]) => `echo '${divider}${name}'; ${command}; echo`)
-  .join("\n");
+const script = (unasked: readonly string[]): string =>
+  Object.entries(commands)
+    .filter(([name]) => !unasked.includes(name))
+    .map(([name, command]) => `echo '${divider}${name}'; ${command}; echo`)
+    .join("\n");
 
 export function snapshot(options: SnapshotOptions = {}): Snapshot {
   const { netns } = options;
   const path = netns instanceof TestNetns ? netns.path : netns;
   const inside = path === undefined ? [] : ["nsenter", `--net=${path}`, "--"];
-  const text = sh([...inside, "sh", "-c", script]);
+  const text = sh([...inside, "sh", "-c", script(options.unasked ?? [])]);
   const raw = new Map<string, string>();
   for (const part of text.split(divider).slice(1)) {
     const end = part.indexOf("\n");
@@ -107,6 +113,10 @@ export function snapshot(options: SnapshotOptions = {}): Snapshot {
     ),
     sysctls: keyed(sysctlsOf(raw.get("sysctls") ?? "", out, options.forwarding === true)),
     nft: keyed(nftOf(raw.get("nft") ?? "", out)),
+    ...(options.details && {
+      kinds: keyed(rows("links").flatMap(kindOf)),
+      metrics: keyed(["routes4", "routes6"].flatMap((name) => rows(name).flatMap(metricsOf))),
+    }),
     files: keyed((options.files ?? []).flatMap((top) => filesOf(top, options.leaveOutFiles ?? logAndCache))),
   };
 }
@@ -158,6 +168,27 @@ function linkOf(l: Row): Entry {
   const shown = Object.fromEntries(kept.filter((key) => l[key] !== undefined).map((key) => [key, l[key]]));
   return [String(l.ifname), { kind: info.info_kind ?? l.link_type, flags: flags.join(","), ...shown }];
 }
+
+/** What somebody sets of a kind of link and of its place in a bridge; the rest counts, numbers or times. */
+const set = new Set(
+  (
+    "mode bc_queue_len flags vlan_filtering vlan_default_pvid stp_state mcast_snooping ageing_time forward_delay state " +
+    "hairpin guard root_block fastleave learning flood proxy_arp proxy_arp_wifi mcast_flood bcast_flood " +
+    "mcast_to_unicast neigh_suppress isolated locked priority vlan_tunnel"
+  ).split(" "),
+);
+
+function kindOf(l: Row): Entry[] {
+  const info = (l.linkinfo ?? {}) as Record<string, Row | undefined>;
+  const told = ["info_data", "info_slave_data"].flatMap((part) =>
+    Object.entries(info[part] ?? {})
+      .filter(([key]) => set.has(key))
+      .map(([key, value]): Entry => [`${l.ifname} ${part} ${key}`, JSON.stringify(value)]),
+  );
+  return [...told, [`${l.ifname} addrgenmode`, String(l.inet6_addr_gen_mode)]];
+}
+
+const metricsOf = (r: Row): Entry[] => (r.metrics === undefined ? [] : [[routeKey(r), r.metrics]]);
 
 function addressesOf(l: Row): Entry[] {
   const infos = (l.addr_info ?? []) as Row[];

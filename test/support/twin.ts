@@ -99,13 +99,17 @@ export class World implements Disposable {
 
   /** Deletes a pod's namespace and waits until the kernel has taken down what was in it, unless it is held. */
   lose(number = 0): void {
-    this.pod(number)[Symbol.dispose]();
-    // The kernel takes namespaces down one after the other: when one that came later is gone, so is this.
-    const last = TestNetns.create("twin-last");
-    last.ip("link", "add", "last", "type", "veth", "peer", "name", "last", "netns", this.node.name);
-    last[Symbol.dispose]();
+    const pod = this.pod(number);
+    if (this.#held.length > 0) {
+      pod[Symbol.dispose]();
+      return;
+    }
+    // All links of a namespace go at once, so this one tells of the others.
+    pod.ip("link", "add", "last", "type", "veth", "peer", "name", "last", "netns", this.node.name);
+    pod[Symbol.dispose]();
     const there = (): boolean => this.node.ipJson("link", "show").some((link) => link.ifname === "last");
-    for (let tries = 0; tries < 500 && there(); tries++) Bun.sleepSync(20);
+    for (let tries = 0; tries < 1000 && there(); tries++) Bun.sleepSync(20);
+    if (there()) throw new Error(`${pod.name} is still there, 20 s after it was deleted`);
   }
 
   /** A host at the other end of the node's uplink, 192.0.2.1 and 2001:db8::1, which knows no way to any pod. */
@@ -303,17 +307,18 @@ const passing = /\bfe80:|\bff00::|\bmulticast\b/;
 
 function comparable(netns: TestNetns, names: Names): Record<string, Record<string, string>> {
   const result: Record<string, Record<string, string>> = {};
-  for (const [section, rows] of Object.entries(snapshot({ netns, forwarding: true }))) {
-    if (section === "nft") continue; // each has its own; what rules do is for looks to see
+  // Each has its own nft rules; what they do is for looks to see.
+  const taken = snapshot({ netns, forwarding: true, details: true, unasked: ["nft"] });
+  for (const [section, rows] of Object.entries(taken)) {
     const kept: Record<string, string> = {};
     for (const [key, value] of Object.entries(rows)) {
-      if ((section === "routes" || section === "addresses") && passing.test(key)) continue;
+      if (["routes", "addresses", "metrics"].includes(section) && passing.test(key)) continue;
       if (section !== "links") kept[names.replace(key)] = names.replace(value);
       else for (const [k, v] of linkRows(key, value)) kept[names.replace(k)] = names.replace(v);
     }
     result[section] = kept;
   }
-  return { ...result, ...more(netns, names) };
+  return result;
 }
 
 /** A row a member, so that an allowed difference of one does not hide another. */
@@ -323,38 +328,6 @@ function linkRows(name: string, json: string): (readonly [string, string])[] {
   return Object.entries(own)
     .filter(([key]) => key !== "ifalias" && key !== "link_netnsid")
     .map(([key, value]) => [`${name} ${key}`, String(value)]);
-}
-
-/** What a kind of link says of itself and of its place in a bridge, as far as somebody sets it. */
-const told = new Set(
-  (
-    "mode bc_queue_len flags vlan_filtering vlan_default_pvid stp_state mcast_snooping ageing_time forward_delay state " +
-    "hairpin guard root_block fastleave learning flood proxy_arp proxy_arp_wifi mcast_flood bcast_flood " +
-    "mcast_to_unicast neigh_suppress isolated locked priority vlan_tunnel"
-  ).split(" "),
-);
-
-/** What a snapshot leaves out: kinds of links, and what routes say beyond where they lead. */
-function more(netns: TestNetns, names: Names): { kinds: Record<string, string>; metrics: Record<string, string> } {
-  const routes = ["-4", "-6"].map((family) => `ip -j -details ${family} route show table all`);
-  const text = netns.run("sh", "-c", ["ip -j -details link show", ...routes].join("; echo -----; "));
-  const [links = "", ...found] = text.split("-----\n");
-  const kinds: Record<string, string> = {};
-  for (const link of parseIpJson(links)) {
-    const info = (link.linkinfo ?? {}) as Record<string, Record<string, unknown> | undefined>;
-    for (const part of ["info_data", "info_slave_data"] as const) {
-      for (const [key, value] of Object.entries(info[part] ?? {})) {
-        if (told.has(key)) kinds[names.replace(`${link.ifname} ${part} ${key}`)] = JSON.stringify(value);
-      }
-    }
-    kinds[names.replace(`${link.ifname} addrgenmode`)] = String(link.inet6_addr_gen_mode);
-  }
-  const metrics: Record<string, string> = {};
-  for (const route of found.flatMap(parseIpJson)) {
-    if (route.metrics === undefined || passing.test(JSON.stringify(route))) continue;
-    metrics[names.replace(`${route.dst} dev ${route.dev}`)] = JSON.stringify(route.metrics);
-  }
-  return { kinds, metrics };
 }
 
 /** What each run draws anew, and the word that stands for it. Names stay known after the link is gone. */
