@@ -12,7 +12,6 @@ import { ipamBinary, requireMayGiveAddresses } from "../delegate/ipam.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { intendDelegate, recordId } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
-import type { Entry } from "../state/entries.ts";
 import type { Journal } from "../state/journal.ts";
 import { monotonicMs } from "../sys/clock.ts";
 
@@ -78,11 +77,6 @@ export function addChain(chain: Chain, context: AttachmentContext & { readonly j
     if (delegate.how !== "guest") context.node.store.durable.putResult(recordId(context.journal, plugin), known);
   }
   return result ?? emptyResult;
-}
-
-/** The configurations that the plugins of an attachment got on ADD, in order; IPAM binaries are not among them. */
-export function delegateEntries(journal: Journal): readonly Extract<Entry, { is: "delegate" }>[] {
-  return journal.entries.filter((entry) => entry.is === "delegate").filter((entry) => entry.how !== "ipam");
 }
 
 /** @throws {CniError} 11 when we were asked to stop, 126 when the whole operation's time is over. */

@@ -28,7 +28,7 @@ function attach(): string {
   using state = node.store.container(container(), options());
   const journal = state?.begin(header({ netns: { path: "/run/netns/patchbay-gone", cookie: "1" } }));
   const record = { container: "c1", key: journal?.key ?? "", plugin: 0, network: "net", ifname: "eth0" };
-  const call = { type: "p", how: "binary", netns: "", config: {}, args: "", path: "", capabilityValues: {} } as const;
+  const call = { type: "p", how: "binary", netns: "", config: {}, args: "", path: "" } as const;
   node.store.durable.put({ ...record, ...call });
   return `${node.store.path}/containers/c1/${journal?.fileName}`;
 }

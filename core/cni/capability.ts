@@ -6,7 +6,7 @@
 import { show } from "../base/brand.ts";
 import { Code } from "../base/error.ts";
 import { formatIp, formatMac, parseIp, parseMac } from "../base/ip.ts";
-import { isObject, type Json, type JsonObject, member, withoutNulls } from "../base/json.ts";
+import { isObject, type Json, type JsonObject, withoutNulls } from "../base/json.ts";
 import { Document } from "./document.ts";
 
 export const MAX_PORTS = 128;
@@ -116,9 +116,4 @@ function bandwidth(d: Document, value: Json): JsonObject | undefined {
     if (entry[key] !== undefined) d.integer(key, entry[key], 0, Number.MAX_SAFE_INTEGER);
   }
   return Object.values(entry).some((v) => v !== 0) ? entry : undefined;
-}
-
-/** A capability of a runtimeConfig by name without regard to case. */
-export function capabilityValue(values: JsonObject, name: string): Json | undefined {
-  return normaliseCapability(name, member(values, name));
 }

@@ -1,14 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { CniError } from "../base/error.ts";
-import {
-  delegateArgs,
-  delegateEnvironment,
-  delegatePath,
-  formatCniArgs,
-  ignoresUnknown,
-  parseCniArgs,
-  parseEnvironment,
-} from "./env.ts";
+import { delegateArgs, delegateEnvironment, formatCniArgs, parseCniArgs, parseEnvironment } from "./env.ts";
 
 const add = {
   CNI_COMMAND: "ADD",
@@ -114,12 +106,6 @@ describe("parseCniArgs()", () => {
     expect(formatCniArgs(parseCniArgs("A=b;C=d"))).toBe("A=b;C=d");
     expect(() => formatCniArgs(new Map([["A", "b;C=d"]]))).toThrow("CNI_ARGS cannot carry");
   });
-  test.each([
-    ["IgnoreUnknown=1", true],
-    ["IgnoreUnknown=true", true],
-    ["IgnoreUnknown=0", false],
-    ["", false],
-  ])("ignoresUnknown(%p)", (text, want) => expect(ignoresUnknown(parseCniArgs(text))).toBe(want));
 });
 
 test("delegateArgs() orders the pod's first and keeps the rest", () => {
@@ -166,8 +152,4 @@ describe("delegateEnvironment()", () => {
       CNI_IFNAME: "",
     });
   });
-});
-
-test("delegatePath() puts our own directories first, each once", () => {
-  expect(delegatePath(["/o", "/a"], ["/a", "/b"])).toEqual(["/o", "/a", "/b"]);
 });

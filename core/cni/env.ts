@@ -129,11 +129,6 @@ export function formatCniArgs(args: CniArgs): string {
   return entries.join(";");
 }
 
-/** Whether the caller says that keys we do not know are to be passed over. */
-export function ignoresUnknown(args: CniArgs): boolean {
-  return /^(1|t|true)$/i.test(args.get("IgnoreUnknown") ?? "");
-}
-
 function parsePath(text: string, lenient: boolean): readonly string[] {
   const path: string[] = [];
   for (const entry of text.slice(0, 65_536).split(":")) {
@@ -199,9 +194,4 @@ function mayPass(name: string): boolean {
   if (name === "GCONV_PATH") return false;
   for (const prefix of ["LD_", "GLIBC_", "NODE_", "BUN_"]) if (name.startsWith(prefix)) return false;
   return true;
-}
-
-/** Where delegates are looked for: our own directories first, then the runtime's, each once. */
-export function delegatePath(own: readonly string[], runtime: readonly string[]): readonly string[] {
-  return [...new Set([...own, ...runtime])];
 }

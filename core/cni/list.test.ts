@@ -168,9 +168,4 @@ describe("deriveRequest()", () => {
       dns: {},
     });
   });
-  test("writes both keys on GC", () => {
-    const request = deriveRequest(list, 0, "1.1.0", { validAttachments: [{ containerID: "c", ifname: "eth0" }] });
-    expect(request["cni.dev/valid-attachments"]).toEqual([{ containerID: "c", ifname: "eth0" }]);
-    expect(request["cni.dev/attachments"]).toEqual([{ containerID: "c", ifname: "eth0" }]);
-  });
 });

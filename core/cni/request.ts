@@ -14,8 +14,6 @@ export interface RequestParts {
   readonly runtimeConfig?: JsonObject;
   /** The result so far on ADD, the final one on CHECK and DEL. */
   readonly prevResult?: Result;
-  /** On GC: what is still attached. Both spellings of the key are written, as libcni does. */
-  readonly validAttachments?: readonly ValidAttachment[];
 }
 
 /** Keys that are made anew for each request: what the author wrote under them is left out. */
@@ -47,11 +45,6 @@ export function deriveRequest(list: NetworkList, index: number, version: string,
   }
   if (Object.keys(declared).length > 0) out.runtimeConfig = declared;
   if (parts.prevResult !== undefined) out.prevResult = formatResult(parts.prevResult, version);
-  if (parts.validAttachments !== undefined) {
-    const list = parts.validAttachments.map(({ containerID, ifname }) => ({ containerID, ifname }));
-    out["cni.dev/valid-attachments"] = list;
-    out["cni.dev/attachments"] = list;
-  }
   return out;
 }
 

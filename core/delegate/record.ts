@@ -40,7 +40,6 @@ export function intendDelegate(
     config: conf,
     args: formatCniArgs(target.args),
     path: target.path.join(":"),
-    capabilityValues: {},
     ...(header.pod && { pod: header.pod }),
   });
 }

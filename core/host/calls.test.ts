@@ -1,7 +1,9 @@
 /** The call table on a simulated node: what is refused, what is written before what, and that undo leaves nothing. */
+
 import { describe, expect, test } from "bun:test";
 import { TestGuest, type TestGuestOptions, wideManifest } from "../../test/support/guest.ts";
 import { randomCall, seeded } from "../../test/support/random-calls.ts";
+import { undoKernelSteps } from "../../test/support/undo.ts";
 import { CniError } from "../base/error.ts";
 import { derive } from "../base/hash.ts";
 import { formatCidr } from "../base/ip.ts";
@@ -12,7 +14,6 @@ import { parsePolicy } from "../policy/policy.ts";
 import { GuestStop } from "./call.ts";
 import { hostCalls } from "./calls.ts";
 import { checkHonest } from "./result.ts";
-import { undoKernelSteps } from "./undo.ts";
 
 /** The other end of the network's "br9.7", which is the network's too. */
 const vlanPort = `veth${derive(11, "network", "br9.7")}`;

@@ -1,12 +1,13 @@
 /** Whole guests, in WebAssembly text: what the runtime hears of each, good or bad. */
+
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { TestGuest, wideManifest } from "../../test/support/guest.ts";
+import { undoKernelSteps } from "../../test/support/undo.ts";
 import { Engine } from "../engine/engine.ts";
 import { SimulatedNode } from "../kernel/simulated.ts";
 import { type GuestOutcome, hostFunctions, runGuest } from "./run.ts";
-import { undoKernelSteps } from "./undo.ts";
 
 const native = join(import.meta.dir, "../../build/native");
 if (!existsSync(native)) throw new Error(`${native} is missing. Run: npm run build`);

@@ -61,12 +61,6 @@ export class ContainerState implements Disposable {
     return this.#journals.filter((journal) => !journal.removed);
   }
 
-  /** The journal of one attachment. @throws {CniError} 5 */
-  find(of: Pick<AttachmentHeader, "network" | "ifname" | "type">): Journal | undefined {
-    const key = attachmentKey({ container: this.id, ...of });
-    return this.attachments().find((journal) => journal.key === key);
-  }
-
   /**
    * What was found damaged, one line each. When there is any, DEL must also go by derived names and by the container id
    * in the lease files. It stays in its place until `quarantine()`: whoever else looks must not take it from DEL.

@@ -45,7 +45,6 @@ export interface DurableRecord extends RecordId {
   readonly args: string;
   /** As CNI_PATH had it. */
   readonly path: string;
-  readonly capabilityValues: JsonObject;
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
 }
 

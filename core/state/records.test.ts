@@ -16,7 +16,6 @@ const record: Omit<DurableRecord, "format" | "bootId"> = {
   config: { cniVersion: "1.0.0", name: "net", type: "calico", unknown: { deep: [1, "ü"] } },
   args: "IgnoreUnknown=1;K8S_POD_NAME=p",
   path: "/opt/cni/bin",
-  capabilityValues: { ips: ["10.1.0.2/24"] },
 };
 
 describe("Durable", () => {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import type { IfName } from "../../core/base/brand.ts";
 import { CniError } from "../../core/base/error.ts";
 import type { Json, JsonObject } from "../../core/base/json.ts";
-import { delegateEnvironment, delegatePath, formatCniArgs, parseCniArgs } from "../../core/cni/env.ts";
+import { delegateEnvironment, formatCniArgs, parseCniArgs } from "../../core/cni/env.ts";
 import { parseNetworkList, typeOf } from "../../core/cni/list.ts";
 import { deriveRequest } from "../../core/cni/request.ts";
 import { emptyResult, type NetworkList, type Result } from "../../core/cni/types.ts";
@@ -396,8 +396,8 @@ describe("what delegates get", () => {
       "IgnoreUnknown=true;K8S_POD_NAMESPACE=pod-ns;K8S_POD_NAME=p;K8S_POD_INFRA_CONTAINER_ID=c;K8S_POD_UID=u;MAC=02:00:00:00:00:01;IP=10.0.0.1,fd00::1",
     );
   });
-  test("rule 54: our directory of binaries first, then the runtime's", () => {
-    const path = delegatePath(["/opt/patchbay/bin"], ["/opt/cni/bin"]);
+  test("rule 54: the runtime's directories of binaries, in their order", () => {
+    const path = ["/opt/patchbay/bin", "/opt/cni/bin"];
     expect(delegateEnvironment({}, { command: "ADD", path }).CNI_PATH).toBe("/opt/patchbay/bin:/opt/cni/bin");
   });
   test("rule 55: the pod's UID comes from the runtime", () => expect(podOf(runtimeArgs)?.uid as string).toBe("u"));

@@ -2,7 +2,6 @@
 import { describe, expect, test } from "bun:test";
 import { parseNetnsPath } from "../../core/base/brand.ts";
 import type { JsonObject } from "../../core/base/json.ts";
-import { undoKernelSteps } from "../../core/host/undo.ts";
 import type { Kernel } from "../../core/kernel/kernel.ts";
 import { openKernel } from "../../core/kernel/real.ts";
 import type { Entry } from "../../core/state/entries.ts";
@@ -12,6 +11,7 @@ import { nodeNetns, TestNetns } from "../support/netns.ts";
 import { randomCall, seeded } from "../support/random-calls.ts";
 import { requires, root } from "../support/requires.ts";
 import { difference, snapshot } from "../support/snapshot.ts";
+import { undoKernelSteps } from "../support/undo.ts";
 
 /** A node and a pod, each with a kernel. */
 class Places implements Disposable {

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { type JsonObject, parseJson } from "../../core/base/json.ts";
 import type { IpamAnswer } from "../../core/host/context.ts";
 import { checkHonest } from "../../core/host/result.ts";
-import { undoKernelSteps } from "../../core/host/undo.ts";
 import type { Kernel } from "../../core/kernel/kernel.ts";
 import { parseManifest } from "../../core/policy/manifest.ts";
 import { compileGuest, type GuestEnd, runGuest } from "../../plugins-wasm/testing.ts";
 import { MemoryJournal, TestGuest } from "./guest.ts";
+import { undoKernelSteps } from "./undo.ts";
 
 const plugins = join(import.meta.dir, "../../plugins-wasm");
 let containers = 0;
