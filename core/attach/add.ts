@@ -164,7 +164,7 @@ export function planPod(
   const selections = parseSelections(annotations?.[NETWORKS], namespace).map((selection) => {
     requireMaySelect(conf, pod, selection);
     const found = networks.nad(selection.namespace, selection.name);
-    const author = authorOf(found, selection.namespace);
+    const author = authorOf(found);
     requirePolicy(selection, found, author);
     authors.push(author);
     return { selection, list: found.list };
@@ -184,7 +184,7 @@ export function planPod(
     if (selection !== undefined) {
       requireMaySelect(conf, pod, selection, true);
       const found = networks.nad(selection.namespace, selection.name);
-      const author = authorOf(found, selection.namespace);
+      const author = authorOf(found);
       requirePolicy(selection, found, author);
       authors.push(author);
       return { list: found.list, label: found.label, selection };
@@ -195,7 +195,7 @@ export function planPod(
       });
     }
     const found = networks.defaultNetwork(conf.defaultNetwork, conf);
-    authors.push({ node: true });
+    authors.push(authorOf(found));
     return { list: found.list, label: found.label };
   }
 
@@ -209,8 +209,10 @@ export function planPod(
   }
 }
 
-const authorOf = (found: FoundNetwork, namespace: string): Author =>
-  found.nad === undefined ? { node: true } : { namespace };
+export function authorOf({ nad }: FoundNetwork): Author {
+  if (nad === undefined) return { node: true };
+  return { namespace: nad.namespace, ...(nad.config === undefined && { nodeFile: true }) };
+}
 
 /** A pod must never start without a network that it asked for, only because nobody could read what it asked. */
 function noSource(conf: MetaConf): CniError {

@@ -9,6 +9,7 @@ import type { Author } from "../policy/policy.ts";
 import { openNetworks } from "../source/networks.ts";
 import { ioFailure } from "../state/failure.ts";
 import { Dir } from "../sys/dir.ts";
+import { authorOf } from "./add.ts";
 import { openChain } from "./chain.ts";
 import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
@@ -28,7 +29,8 @@ export function statusOfPods(path: readonly string[], conf: MetaConf, operation:
     ownTypes: ["patchbay", conf.type],
   });
   try {
-    statusOfNetwork(networks.defaultNetwork(conf.defaultNetwork, conf).list, path, { node: true }, operation);
+    const found = networks.defaultNetwork(conf.defaultNetwork, conf);
+    statusOfNetwork(found.list, path, authorOf(found), operation);
   } catch (thrown) {
     throw notAvailable(thrown);
   }

@@ -31,7 +31,10 @@ export function takeOver(invocation: DeleteInvocation, node: Node): readonly Cni
       );
     }
   }
-  if (failures.length === 0) unlink(pod.path);
+  if (pod.damaged.length > 0) {
+    const which = pod.damaged.map((index) => `element ${index}`).join(", ");
+    node.log("error", `"${pod.path}" stays: ${which} cannot be read, so what Multus attached there is not known`);
+  } else if (failures.length === 0) unlink(pod.path);
   return failures;
 }
 

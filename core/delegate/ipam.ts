@@ -6,7 +6,7 @@ import type { NetConf } from "../cni/types.ts";
 import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
 import { ipams, runOwn } from "../ipam/ipams.ts";
 import type { Operation } from "../policy/decide.ts";
-import { refuseBinary } from "../policy/policy.ts";
+import { isOfNode, refuseBinary } from "../policy/policy.ts";
 import { binaryDelegate } from "./binary.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import type { AttachmentContext } from "./node.ts";
@@ -80,7 +80,7 @@ function ownRequest(
     cookie: context.journal?.header.netns.cookie ?? "",
     args: call.target.args,
     runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
-    nodeFiles: "node" in context.author,
+    nodeFiles: isOfNode(context.author),
     ...(context.gc && { gc: context.gc }),
   };
 }

@@ -195,6 +195,18 @@ describe("namespace isolation", () => {
     expect(() => plan("infra/a", shared)).not.toThrow();
     expect(refusal(() => plan("default/a", shared))[0]).toBe(101);
   });
+  test("without a pod's name the call has the rights of the namespace default", () => {
+    const { pod: _, ...nobody } = { ...isolated, defaultNetwork: bridge, pod: undefined };
+    const invocation = { ifname: "eth0" as IfName, args: new Map<string, string>() };
+    const select = (text: string) => () =>
+      makePlan({
+        invocation,
+        ...nobody,
+        selections: parseSelections(text, "default").map((selection) => ({ selection, list: bridge.list })),
+      });
+    expect(select("a")).not.toThrow();
+    expect(refusal(select("infra/a"))[0]).toBe(101);
+  });
   test("a default network may come from a system namespace, a selected one not", () => {
     const selection = { name: "calico", namespace: "kube-system" };
     expect(() => plan("", { ...isolated, defaultNetwork: { ...bridge, selection } })).not.toThrow();

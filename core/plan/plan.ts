@@ -173,7 +173,7 @@ class Names {
 
 /**
  * Refuses a selection that namespace isolation does not allow. To be asked before the network is looked up, so that the
- * answer does not tell whether it exists.
+ * answer does not tell whether it exists. A caller that names no pod has what every pod has: the rights of `default`.
  *
  * @throws {CniError} 101
  */
@@ -183,14 +183,15 @@ export function requireMaySelect(
   selection: Pick<Selection, "namespace" | "name">,
   isDefault = false,
 ): void {
-  if (!conf.namespaceIsolation || pod === undefined) return;
+  if (!conf.namespaceIsolation) return;
   const { namespace } = selection;
-  if (namespace === pod.namespace || conf.globalNamespaces.includes(namespace)) return;
+  const own = pod?.namespace ?? "default";
+  if (namespace === own || conf.globalNamespaces.includes(namespace)) return;
   if (isDefault && conf.systemNamespaces.includes(namespace)) return;
   throw new CniError(
     Code.NotAllowed,
-    `Cannot attach network "${labelOf(selection)}" to a pod in namespace "${pod.namespace}": namespace isolation is on and "${namespace}" is not shared`,
-    { remedy: `Use a network of namespace "${pod.namespace}", or add "${namespace}" to globalNamespaces` },
+    `Cannot attach network "${labelOf(selection)}" to a pod in namespace "${own}": namespace isolation is on and "${namespace}" is not shared`,
+    { remedy: `Use a network of namespace "${own}", or add "${namespace}" to globalNamespaces` },
   );
 }
 

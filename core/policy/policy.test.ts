@@ -3,6 +3,7 @@ import { CniError } from "../base/error.ts";
 import type { Json } from "../base/json.ts";
 import {
   type Author,
+  isOfNode,
   openPolicy,
   type Policy,
   parsePolicy,
@@ -62,6 +63,14 @@ test.each([
   [given, "other", false],
 ] as [Policy, string, boolean][])("refuseChosenAddress() %#", (policy, namespace, allowed) => {
   expect(refuseChosenAddress(policy, namespace) === undefined).toBe(allowed);
+});
+
+test("isOfNode() tells whose text a configuration is, not who uses it", () => {
+  expect([{ node: true } as const, tenant, { ...tenant, nodeFile: true } as const].map(isOfNode)).toEqual([
+    true,
+    false,
+    true,
+  ]);
 });
 
 test("refuseNodeFile() keeps tenants from the node's files in strict", () => {

@@ -110,8 +110,15 @@ export function parsePolicy(doc: Json): Policy {
   }
 }
 
-/** Who wrote a network's configuration: a file of the node, or a NetworkAttachmentDefinition of some namespace. */
-export type Author = { readonly node: true } | { readonly namespace: string };
+/**
+ * Who wrote a network's configuration: the node's administrator in a file, or whoever may write
+ * NetworkAttachmentDefinitions in a namespace. With `nodeFile` the definition only stands for a file of the node: what
+ * is in it is the administrator's, that it is used here the namespace's.
+ */
+export type Author = { readonly node: true } | { readonly namespace: string; readonly nodeFile?: true };
+
+/** Whether the text of the configuration is the node administrator's, so that paths in it may be followed. */
+export const isOfNode = (author: Author): boolean => "node" in author || author.nodeFile === true;
 
 /** Undefined when it is allowed, else the error to answer with. */
 export type Refusal = CniError | undefined;

@@ -194,18 +194,21 @@ describe("defaultNetwork()", () => {
     expect(failure(() => types({ is: "path", path: `${root}/p/b.conflist` })).message).toContain("not JSON");
     expect(failure(() => types({ is: "path", path: `${root}/none` })).code).toBe(100);
   });
-  test("by name: a NAD, then a file of the networks, then the runtime's, ours left out", () => {
+  test("by name: a NAD of the system, a file of the networks, the runtime's but ours, last a NAD of anybody's", () => {
     put("c/00-patchbay.conflist", { name: "cbr0", plugins: [{ type: "patchbay" }, { type: "portmap" }] });
     put("c/10-cbr0.conflist", { name: "cbr0", plugins: [{ type: "runtime" }] });
     const ref = { is: "name", name: "cbr0" } as const;
     expect(types(ref)).toEqual(["runtime"]);
+    put("n/default.json", manifest("cbr0", { type: "nad-default" }));
+    expect(types(ref)).toEqual(["runtime"]);
     put("n/cbr0.conf", { name: "cbr0", type: "file" });
     expect(types(ref)).toEqual(["file"]);
-    put("n/default.json", manifest("cbr0", { type: "nad-default" }));
-    expect(types(ref)).toEqual(["nad-default"]);
     put("n/system.json", manifest("cbr0", { type: "nad-system" }, "kube-system"));
     expect(types(ref)).toEqual(["nad-system"]);
     expect(types({ ...ref, namespace: "default" })).toEqual(["nad-default"]);
+    put("n/alone.json", manifest("alone", { type: "nad-default" }));
+    const alone = open().defaultNetwork({ is: "name", name: "alone" }, base);
+    expect([alone.label, alone.nad?.namespace]).toEqual(["default/alone", "default"]);
     const { message, code } = failure(() => types({ is: "name", name: "none" }));
     expect([code, message]).toEqual([100, `Cannot find the default network "none" in "${root}/n" or "${root}/c"`]);
   });

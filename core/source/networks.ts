@@ -106,8 +106,9 @@ export class Networks {
   /**
    * The default network.
    *
-   * A name is looked up among the NADs (of its own namespace, else of `systemNamespaces` and of `default`), then among
-   * the CNI files of the networks' directory, then among those of the runtime's, ours left out.
+   * A name with a namespace is that NAD's. One without is looked up among the NADs of `systemNamespaces`, then among the
+   * CNI files of the networks' directory, then among those of the runtime's, ours left out, and last among the NADs of
+   * `default`: many may write there, and what the node's administrator has named must not be replaced by them.
    *
    * @param base Version and name for a configuration written inline without its own.
    * @throws {CniError} 100, 7, 1
@@ -123,23 +124,37 @@ export class Networks {
       return { list: this.#foreign(list, list.name), label: list.name };
     }
     if (ref.is === "path") return this.#atPath(ref.path);
-    const namespaces = ref.namespace === undefined ? [...base.systemNamespaces, "default"] : [ref.namespace];
-    for (const namespace of namespaces) {
-      const found = this.#nad(namespace, ref.name);
-      if (found !== undefined) return found;
-    }
     const { networksDir } = this.#options;
     const searched = ref.namespace === undefined ? [networksDir, this.#confDir] : [networksDir];
-    for (const dir of ref.namespace === undefined ? searched : []) {
-      const list = this.#byName(dir, ref.name);
-      if (list !== undefined) return { list: this.#foreign(list, list.name), label: list.name };
-    }
+    const found =
+      ref.namespace === undefined
+        ? (this.#firstNad(base.systemNamespaces, ref.name) ??
+          this.#firstFile(searched, ref.name) ??
+          this.#nad("default", ref.name))
+        : this.#nad(ref.namespace, ref.name);
+    if (found !== undefined) return found;
     const full = ref.namespace === undefined ? ref.name : `${ref.namespace}/${ref.name}`;
     throw this.#notFound(
       `the default network "${full}" in ${searched.map((dir) => `"${dir}"`).join(" or ")}`,
       searched,
       `Put its configuration into "${networksDir}", or correct "defaultNetwork"`,
     );
+  }
+
+  #firstNad(namespaces: readonly string[], name: string): FoundNetwork | undefined {
+    for (const namespace of namespaces) {
+      const found = this.#nad(namespace, name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  #firstFile(dirs: readonly string[], name: string): FoundNetwork | undefined {
+    for (const dir of dirs) {
+      const list = this.#byName(dir, name);
+      if (list !== undefined) return { list: this.#foreign(list, list.name), label: list.name };
+    }
+    return undefined;
   }
 
   /** Every NAD and CNI file of the networks' directory, and what was passed over: for `patchbay check`. */

@@ -1,6 +1,6 @@
 /** Pods that Multus attached, deleted by us: its own cache says what they have. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
 import { TestNetns } from "../support/netns.ts";
@@ -74,6 +74,20 @@ requires(
     expect(cache()).toEqual(before);
     node.ok("DEL", { pod, conf: node.conf(undefined) });
     expect(deleted()).toHaveLength(2);
+  });
+
+  test("a record of which a part cannot be read stays, and the rest is deleted", () => {
+    node.ok("ADD", { pod, conf: multus, as: "multus" });
+    const path = node.at("/var/lib/cni/multus/c1");
+    const [first] = JSON.parse(readFileSync(path, "utf8"));
+    writeFileSync(path, JSON.stringify([first, { Name: "second", Bytes: "!" }]));
+    node.ok("DEL", { pod, conf: node.conf(undefined) });
+    expect(deleted()).toContain("default eth0");
+    expect(existsSync(path)).toBe(true);
+    rmSync(path);
+    for (const name of cache().filter((name) => name.startsWith("results/"))) {
+      rmSync(join(node.at("/var/lib/cni/multus"), name));
+    }
   });
 
   test("a delegate that fails keeps Multus's record for the retry", () => {
