@@ -94,6 +94,8 @@ function plausible(name: string): JsonObject {
     sysctl_set: { key: "net/ipv4/ip_forward", in: "host", value: "1" },
     nft_apply: { rule: "masquerade" },
     nft_check: { rule: "masquerade" },
+    tc_apply: { link: 1, rule: "limit" },
+    tc_check: { link: 1, rule: "limit" },
     announce: { link: 1, addresses: [] },
     lease_acquire: { pool: "p", key: "k" },
     lease_release: { pool: "p", key: "k" },

@@ -9,6 +9,7 @@ import { linkCreate } from "./calls/link-create.ts";
 import * as nft from "./calls/nft.ts";
 import * as node from "./calls/node.ts";
 import * as service from "./calls/service.ts";
+import * as traffic from "./calls/traffic.ts";
 
 /** Number of the ABI, which is the number in the import module's name. */
 export const abi = 1;
@@ -37,6 +38,8 @@ export const hostCalls: readonly HostCall[] = [
   node.sysctlSet,
   nft.nftApply,
   nft.nftCheck,
+  traffic.tcApply,
+  traffic.tcCheck,
   address.announce,
   service.ipamAdd,
   service.ipamCheck,

@@ -208,6 +208,28 @@ export class GuestContext {
     return { target: this.grantedName(where, link.name) };
   }
 
+  /**
+   * The node's end of a veth in the pod. The kernel knows both ends, so neither a name nor a number that the pod could
+   * give something else decides.
+   */
+  peerOf(link: LinkHandle): Link | undefined {
+    if (link.in !== "pod") return undefined;
+    const { host } = this.setup;
+    const pod = this.kernel("pod");
+    const end = pod.linkByIndex(link.index);
+    if (end?.kind !== "veth" || end.parent === undefined || end.parentNetnsId === undefined) return undefined;
+    const other = host.linkByIndex(end.parent);
+    if (other?.kind !== "veth" || other.parent !== end.index || other.parentNetnsId === undefined) return undefined;
+    return other.parentNetnsId === host.netnsIdOf(pod) ? other : undefined;
+  }
+
+  /** Whose the answer of `peerOf()` is: ours by the journal, else of the plugin that made the pod's interface. */
+  whosePeer(link: Link): { readonly target: Target; readonly undo?: number } {
+    const own = ownLinks(this.setup.journal?.entries ?? []).find((o) => isMade(o, "host", link));
+    if (own !== undefined) return { target: { whose: "own", role: "own" }, undo: own.id };
+    return { target: { whose: "own", role: "peer" } };
+  }
+
   /** Gives a handle for a link. */
   open(where: Place, link: Link, known?: { readonly target: Target; readonly undo?: number }): number {
     const { target, undo } = known ?? this.whose(where, link);

@@ -19,6 +19,7 @@ const operations: readonly Operation[] = ["ADD", "DEL", "CHECK", "GC", "STATUS"]
 const targets: readonly Target[] = [
   { whose: "own", role: "pod-link" },
   { whose: "own", role: "own" },
+  { whose: "own", role: "peer" },
   { whose: "granted", role: "parent" },
   { whose: "granted", role: "bridge" },
   { whose: "granted", role: "device" },
@@ -38,6 +39,7 @@ const creates = [
   "bridge_vlan_set",
   "sysctl_set",
   "nft_apply",
+  "tc_apply",
   "announce",
   "ipam_add",
   "lease_acquire",

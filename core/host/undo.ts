@@ -97,6 +97,12 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
       case "sysctl":
         kernel.setSysctl(step.key, step.former);
         break;
+      case "tc": {
+        const link = kernel.linkByIndex(step.link.index);
+        // Its address tells it from another attachment's that has its index by now.
+        if (link?.mac === step.link.mac) kernel.clearTraffic(link.index, step.rule);
+        break;
+      }
     }
   });
   return true;
@@ -104,7 +110,9 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
 
 /** Where a step's effect was on a link that this journal deletes anyway. */
 function diesWithLink(step: UndoStep, own: readonly OwnLink[]): boolean {
-  if (step.do !== "unset" && step.do !== "address" && step.do !== "neighbour") return false;
+  if (step.do !== "unset" && step.do !== "address" && step.do !== "neighbour" && step.do !== "tc") {
+    return false;
+  }
   return own.some((o) => o.made?.in === step.in && o.made.index === step.link.index);
 }
 

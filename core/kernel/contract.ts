@@ -533,6 +533,57 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
       });
     });
 
+    describe("traffic", () => {
+      const bucket = { rate: 1_000_000, buffer: 1_562_500, limit: 125_000 };
+      const ifb = (): Link => host.createLink({ kind: "ifb", name: "ifb7", mac: macs.other, mtu: 1400, up: true });
+
+      test("createLink() makes an ifb", () => {
+        expect(ifb()).toMatchObject({ kind: "ifb", name: "ifb7", mac: macs.other, mtu: 1400, up: true });
+      });
+      test("limitRate() limits a link once, and clearTraffic() takes that away", () => {
+        const { near } = veth();
+        expect(host.rateLimit(near.index)).toBeUndefined();
+        host.limitRate(near.index, bucket);
+        expect(host.rateLimit(near.index)).toEqual(bucket);
+        expect(errnoOf(() => host.limitRate(near.index, bucket))).toBe("EEXIST");
+        expect(host.clearTraffic(near.index, "redirect")).toBe(false);
+        expect(host.clearTraffic(near.index, "limit")).toBe(true);
+        expect(host.clearTraffic(near.index, "limit")).toBe(false);
+        expect(host.rateLimit(near.index)).toBeUndefined();
+      });
+      test("limitRate() takes rates above 32 bits", () => {
+        const { near } = veth();
+        const fast = { ...bucket, rate: 12_500_000_000 };
+        host.limitRate(near.index, fast);
+        expect(host.rateLimit(near.index)).toMatchObject({ rate: fast.rate, limit: fast.limit });
+      });
+      test("redirectIngress() sends what comes in elsewhere, once", () => {
+        const { near } = veth();
+        const to = ifb();
+        expect(host.ingressRedirect(near.index)).toBeUndefined();
+        host.redirectIngress(near.index, to.index);
+        expect(host.ingressRedirect(near.index)).toBe(to.index);
+        expect(errnoOf(() => host.redirectIngress(near.index, to.index))).toBe("EEXIST");
+        expect(host.clearTraffic(near.index, "limit")).toBe(false);
+        expect(host.clearTraffic(near.index, "redirect")).toBe(true);
+        expect(host.clearTraffic(near.index, "redirect")).toBe(false);
+        expect(host.ingressRedirect(near.index)).toBeUndefined();
+      });
+      test("they say ENODEV of a link that is not there, and clearTraffic() says that there was nothing", () => {
+        expect(errnoOf(() => host.limitRate(9999, bucket))).toBe("ENODEV");
+        expect(errnoOf(() => host.redirectIngress(9999, 1))).toBe("ENODEV");
+        expect(host.clearTraffic(9999, "limit")).toBe(false);
+        expect(host.rateLimit(9999)).toBeUndefined();
+        expect(host.ingressRedirect(9999)).toBeUndefined();
+      });
+      test("netnsIdOf() is what a veth says of its other end's namespace", () => {
+        expect(pod.netnsIdOf(host)).toBeUndefined();
+        const { near, far } = veth();
+        expect(near.parentNetnsId).toBe(host.netnsIdOf(pod) ?? -1);
+        expect(pod.linkByIndex(far.index)?.parentNetnsId).toBe(pod.netnsIdOf(host) ?? -1);
+      });
+    });
+
     describe("sysctls", () => {
       test("sysctl() reads, answers undefined for what is not there, and setSysctl() writes here only", () => {
         veth();

@@ -111,7 +111,11 @@ export interface MacvlanSpec extends LinkBasics {
 export interface DummySpec extends LinkBasics {
   readonly kind: "dummy";
 }
-export type LinkSpec = VethSpec | BridgeSpec | MacvlanSpec | DummySpec;
+/** A queue of its own for packets that came in elsewhere. */
+export interface IfbSpec extends LinkBasics {
+  readonly kind: "ifb";
+}
+export type LinkSpec = VethSpec | BridgeSpec | MacvlanSpec | DummySpec | IfbSpec;
 
 /** What to change; what is absent stays. */
 export interface LinkChange {
@@ -216,6 +220,16 @@ export interface BridgeVlan {
   readonly last?: number | undefined;
   readonly pvid?: boolean | undefined;
   readonly untagged?: boolean | undefined;
+}
+
+/** How much may leave over a link: `rate` for as long as it likes, and `buffer` of that at once after a pause. */
+export interface TokenBucket {
+  /** Bytes a second. */
+  readonly rate: number;
+  /** How long the saved-up burst takes at `rate`, in ticks of 64 ns; the kernel takes 4.29 s at most. */
+  readonly buffer: number;
+  /** Bytes that may wait or be on their way; more is dropped. */
+  readonly limit: number;
 }
 
 // --- nf_tables -------------------------------------------------------------------------------------------------------
@@ -335,6 +349,20 @@ export interface Kernel extends Disposable {
   /** @param self The link is the bridge itself, not a port. EOPNOTSUPP where the kernel has no VLAN filtering. */
   setBridgeVlans(index: number, vlans: readonly BridgeVlan[], mode: "add" | "delete", self?: boolean): void;
   bridgeVlans(index: number): BridgeVlan[];
+
+  /** Limits what leaves over a link, which must have no queueing discipline of its own: EEXIST. */
+  limitRate(index: number, bucket: TokenBucket): void;
+  /** The limit of a link, as `limitRate()` sets one; the kernel rounds `buffer`. */
+  rateLimit(index: number): TokenBucket | undefined;
+  /** Sends all that comes in over a link out over another. EEXIST when something looks at what comes in already. */
+  redirectIngress(index: number, to: number): void;
+  /** Index of the link that all that comes in is sent over, as `redirectIngress()` does. */
+  ingressRedirect(index: number): number | undefined;
+  /** Removes what `limitRate()` or `redirectIngress()` did, and nothing else. @returns whether it was there */
+  clearTraffic(index: number, what: "limit" | "redirect"): boolean;
+
+  /** What links of this namespace call the other as `parentNetnsId`; undefined when no link leads there. */
+  netnsIdOf(other: Kernel): number | undefined;
 
   /** @param key With slashes, such as "net/ipv4/ip_forward". @returns undefined for one that the kernel lacks */
   sysctl(key: string): string | undefined;

@@ -83,7 +83,8 @@ function linkInfo(doing: string, spec: LinkSpec, peerFd: number | undefined): No
     case "macvlan":
       return { kind: "macvlan", macvlan: { mode: macvlanModes[spec.mode], broadcastQueueLength: spec.bcQueueLength } };
     case "dummy":
-      return { kind: "dummy" };
+    case "ifb":
+      return { kind: spec.kind };
   }
 }
 

@@ -8,10 +8,12 @@ import { type FoundLink, foundLink, LinkFlag, type LinkRequest, link, macOnly, S
 import { ifinfomsg } from "../netlink/link-header.ts";
 import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
 import { neighbour } from "../netlink/neighbour.ts";
+import { netnsId } from "../netlink/netns-id.ts";
 import { chain, type ElementsMessage, elements, type NftFamily, NftMessage, rule as nftRule } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { CLONED, route } from "../netlink/route.ts";
 import { rule } from "../netlink/rule.ts";
+import { filter, type QdiscMessage, qdisc } from "../netlink/traffic.ts";
 import { deadlineIn, monotonicMs, sleepMs } from "../sys/clock.ts";
 import { Errno } from "../sys/error.ts";
 import { NetlinkSocket } from "../sys/netlink-socket.ts";
@@ -35,6 +37,7 @@ import {
   type RouteFilter,
   type Rule,
   type SysctlSetting,
+  type TokenBucket,
 } from "./kernel.ts";
 import {
   addressRequest,
@@ -60,6 +63,15 @@ import {
   inFamily,
   probeRequest,
 } from "./nft-messages.ts";
+import {
+  filtersOf,
+  ingressRequest,
+  isOurIngress,
+  limitRequest,
+  redirectRequest,
+  redirectTarget,
+  toBucket,
+} from "./traffic.ts";
 
 /** What a list of IPv6 objects may fail with on a kernel that was booted without: then there are none. */
 const NO_IPV6 = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP] as const;
@@ -389,6 +401,54 @@ class RealKernel implements Kernel {
     const request = { type: Rtm.GETLINK, codec: bridgeLink, value, reply: bridgeLink };
     const found = this.#dump(`list VLANs of link ${index}`, request);
     return found.filter((m) => m.index === index).flatMap(toBridgeVlans);
+  }
+
+  // --- Traffic -------------------------------------------------------------------------------------------------------
+
+  limitRate(index: number, bucket: TokenBucket): void {
+    const flags = Flag.CREATE | Flag.EXCL;
+    this.#do(`limit link ${index}`, { type: Rtm.NEWQDISC, flags, codec: qdisc, value: limitRequest(index, bucket) });
+  }
+
+  rateLimit(index: number): TokenBucket | undefined {
+    return this.#qdiscs(index).map(toBucket).find(Boolean);
+  }
+
+  redirectIngress(index: number, to: number): void {
+    const doing = `redirect what comes in over link ${index}`;
+    const flags = Flag.CREATE | Flag.EXCL;
+    // One after the other: where somebody else looks at what comes in, nothing may be added.
+    this.#do(doing, { type: Rtm.NEWQDISC, flags, codec: qdisc, value: ingressRequest(index) });
+    this.#do(doing, { type: Rtm.NEWTFILTER, flags, codec: filter, value: redirectRequest(index, to) });
+  }
+
+  ingressRedirect(index: number): number | undefined {
+    if (!this.#qdiscs(index).some(isOurIngress)) return undefined;
+    const value = filtersOf(index);
+    const request = { type: Rtm.GETTFILTER, codec: filter, value, reply: filter };
+    return this.#dump(`list filters of link ${index}`, request, [Errno.ENODEV]).map(redirectTarget).find(Boolean);
+  }
+
+  clearTraffic(index: number, what: "limit" | "redirect"): boolean {
+    // Kind and handle go along, so the kernel refuses (EINVAL) to take away what is not ours.
+    const value = what === "limit" ? limitRequest(index) : ingressRequest(index);
+    const absent = [Errno.ENOENT, Errno.EINVAL, Errno.ENODEV];
+    return this.#remove(`clear the ${what} of link ${index}`, { type: Rtm.DELQDISC, codec: qdisc, value }, absent);
+  }
+
+  /** The kernel lists those of all links. */
+  #qdiscs(index: number): QdiscMessage[] {
+    const request = { type: Rtm.GETQDISC, codec: qdisc, value: { index }, reply: qdisc };
+    return this.#dump("list queueing disciplines", request).filter((m) => m.index === index);
+  }
+
+  netnsIdOf(other: Kernel): number | undefined {
+    const doing = "ask for the number of a namespace";
+    const fd = (real(doing, other) ?? this).#ns.raw;
+    const answer = this.#rtnetlink.ask({ type: Rtm.GETNSID, codec: netnsId, value: { fd }, reply: netnsId });
+    refuse(doing, answer);
+    const id = answer.reply?.id ?? -1;
+    return id < 0 ? undefined : id;
   }
 
   // --- Sysctls -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import {
   type RouteFilter,
   type Rule,
   type SysctlSetting,
+  type TokenBucket,
 } from "./kernel.ts";
 import { applyNft, type SimTable } from "./simulated-nft.ts";
 
@@ -118,6 +119,9 @@ interface SimLink {
   data: LinkData | undefined;
   port: { hairpin: boolean; isolated: boolean };
   vlans: BridgeVlan[];
+  limit: TokenBucket | undefined;
+  /** Where what comes in is sent. */
+  redirect: SimLink | undefined;
   readonly sysctls: Map<string, string>;
 }
 
@@ -177,6 +181,8 @@ class Namespace {
       vlans: [],
       sysctls: new Map(),
       data: undefined,
+      limit: undefined,
+      redirect: undefined,
       ...link,
     };
     this.links.set(made.index, made);
@@ -214,6 +220,9 @@ function isRunning(link: SimLink): boolean {
   return false;
 }
 
+/** What every namespace calls this one. */
+const numberOf = (namespace: Namespace): number => Number(namespace.cookie);
+
 function show(link: SimLink): Link {
   const parent = link.peer ?? link.lower;
   return {
@@ -226,7 +235,9 @@ function show(link: SimLink): Link {
     running: isRunning(link),
     loopback: link.loopback,
     ...(parent === undefined ? {} : { parent: parent.index }),
-    ...(parent === undefined || parent.namespace === link.namespace ? {} : { parentNetnsId: 0 }),
+    ...(parent === undefined || parent.namespace === link.namespace
+      ? {}
+      : { parentNetnsId: numberOf(parent.namespace) }),
     ...(link.master === undefined ? {} : { master: link.master.index }),
     promisc: link.promisc,
     allmulti: link.allmulti,
@@ -355,6 +366,7 @@ class SimulatedKernel implements Kernel {
         return link;
       }
       case "dummy":
+      case "ifb":
         return home.add(basic);
     }
   }
@@ -703,6 +715,48 @@ class SimulatedKernel implements Kernel {
 
   bridgeVlans(index: number): BridgeVlan[] {
     return this.#ns.links.get(index)?.vlans ?? [];
+  }
+
+  // --- Traffic -------------------------------------------------------------------------------------------------------
+
+  limitRate(index: number, bucket: TokenBucket): void {
+    const doing = `limit link ${index}`;
+    this.#begin("limitRate", doing, { index, ...bucket });
+    const link = this.#at(doing, index);
+    if (link.limit !== undefined) throw new KernelError(doing, Errno.EEXIST);
+    if (bucket.rate === 0 || bucket.buffer === 0) throw new KernelError(doing, Errno.EINVAL);
+    link.limit = bucket;
+  }
+
+  rateLimit(index: number): TokenBucket | undefined {
+    return this.#ns.links.get(index)?.limit;
+  }
+
+  redirectIngress(index: number, to: number): void {
+    const doing = `redirect what comes in over link ${index}`;
+    this.#begin("redirectIngress", doing, { index, to });
+    const link = this.#at(doing, index);
+    if (link.redirect !== undefined) throw new KernelError(doing, Errno.EEXIST);
+    link.redirect = this.#at(doing, to);
+  }
+
+  ingressRedirect(index: number): number | undefined {
+    return this.#ns.links.get(index)?.redirect?.index;
+  }
+
+  clearTraffic(index: number, what: "limit" | "redirect"): boolean {
+    this.#begin("clearTraffic", `clear the ${what} of link ${index}`, { index, what });
+    const link = this.#ns.links.get(index);
+    const was = link?.[what] !== undefined;
+    if (link !== undefined) link[what] = undefined;
+    return was;
+  }
+
+  netnsIdOf(other: Kernel): number | undefined {
+    const there = this.#other("ask for the number of a namespace", other);
+    return [...this.#ns.links.values()].some((l) => (l.peer ?? l.lower)?.namespace === there)
+      ? numberOf(there)
+      : undefined;
   }
 
   // --- Sysctls -------------------------------------------------------------------------------------------------------

@@ -8,18 +8,23 @@ import { Conversation } from "./conversation.ts";
 import { link } from "./link.ts";
 import { eachMessage } from "./message.ts";
 import { neighbour } from "./neighbour.ts";
+import { netnsId } from "./netns-id.ts";
 import { chain, elements, rule as nftRule, set, table } from "./nft.ts";
 import { route } from "./route.ts";
 import { rule } from "./rule.ts";
+import { filter, qdisc } from "./traffic.ts";
 
 const layouts: Record<string, Codec<unknown, never>> = {
   address,
   bridgeLink,
   chain,
   elements,
+  filter,
   link,
   neighbour,
+  netnsId,
   nftRule,
+  qdisc,
   route,
   rule,
   set,

@@ -46,6 +46,12 @@ export const Rtm = {
   NEWRULE: 32,
   DELRULE: 33,
   GETRULE: 34,
+  NEWQDISC: 36,
+  DELQDISC: 37,
+  GETQDISC: 38,
+  NEWTFILTER: 44,
+  GETTFILTER: 46,
+  GETNSID: 90,
 } as const;
 
 /** Address families as netlink writes them. */

@@ -29,14 +29,14 @@ export interface CallRule {
 /**
  * What one effect of a call is on.
  *
- * - `own`: made by this attachment, or the link named CNI_IFNAME in its pod.
+ * - `own`: made by this attachment, or the link named CNI_IFNAME in its pod, or that link's other end on the node.
  * - `granted`: named by the configuration, and by the policy where that has a say.
  * - `other`: of another attachment, in this pod or another, or made by nobody we know in this pod.
  * - `host`: any other object of the node.
  * - `sysctl`: a name of the manifest's list; `pattern` is `pod:` or `host:` and the key with `<link>`.
  */
 export type Target =
-  | { readonly whose: "own"; readonly role: "pod-link" | "own" }
+  | { readonly whose: "own"; readonly role: "pod-link" | "own" | "peer" }
   | { readonly whose: "granted"; readonly role: "parent" | "bridge" | "device" }
   | { readonly whose: "other" }
   | { readonly whose: "host" }

@@ -21,12 +21,13 @@ import { checkClosed, type Keys, type Schema, SchemaError } from "./schema.ts";
  *
  * - `pod-link`: the link named CNI_IFNAME in the pod's namespace, whoever made it; or the one of the manifest's `podLink`.
  * - `own`: made by this attachment, other than that: the node's end of a veth.
+ * - `peer`: the node's end of the pod's interface, where that is a veth that somebody else made.
  * - `parent`: the link that the configuration names, such as `master`. Never changed, only built upon.
  * - `bridge`: a link of the network on this node, made if absent and shared by the network's attachments.
  * - `device`: the one device that was allocated to the attachment.
  */
-export type Role = "pod-link" | "own" | "parent" | "bridge" | "device";
-export const roles = ["pod-link", "own", "parent", "bridge", "device"] as const satisfies readonly Role[];
+export type Role = "pod-link" | "own" | "peer" | "parent" | "bridge" | "device";
+export const roles = ["pod-link", "own", "peer", "parent", "bridge", "device"] as const satisfies readonly Role[];
 
 /** Which key of the configuration names a link that the plugin may open. */
 export interface NamedLink {

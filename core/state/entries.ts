@@ -54,6 +54,12 @@ export type UndoStep =
   | { readonly do: "neighbour"; readonly in: Place; readonly link: LinkRef; readonly neighbour: JsonObject }
   | { readonly do: "sysctl"; readonly in: Place; readonly key: string; readonly former: string }
   | {
+      readonly do: "tc";
+      readonly in: Place;
+      readonly link: LinkRef & { readonly mac: string };
+      readonly rule: "limit" | "redirect";
+    }
+  | {
       readonly do: "nft";
       readonly family: string;
       readonly table: string;

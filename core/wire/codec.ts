@@ -94,6 +94,12 @@ export const i32 = fixed<number>(
   (v, at) => v.getInt32(at, true),
   (v, at, n) => v.setInt32(at, n, true),
 );
+export const u64 = fixed<bigint>(
+  8,
+  0n,
+  (v, at) => v.getBigUint64(at, true),
+  (v, at, n) => v.setBigUint64(at, n, true),
+);
 /** Big-endian, as netfilter and everything that is also in a packet has it. */
 export const u16be = fixed<number>(
   2,

@@ -36,7 +36,7 @@ function randomMac(): string {
 }
 
 const createRequest = {
-  kind: { type: "string", enum: ["veth", "bridge", "macvlan", "dummy"], required: true },
+  kind: { type: "string", enum: ["veth", "bridge", "macvlan", "dummy", "ifb"], required: true },
   in: { ...place, default: "pod", doc: "Where it is made" },
   name: {
     type: "string",
@@ -98,7 +98,7 @@ function specFor(guest: GuestContext, r: Create, name: string, address: string):
       };
     }
     default:
-      return { ...common, kind: "dummy" };
+      return { ...common, kind: r.kind === "ifb" ? "ifb" : "dummy" };
   }
 }
 

@@ -26,10 +26,19 @@ const openRequest = {
   in: { ...place, default: "pod" },
   name: { type: "string", format: "ifname", doc: "In the pod CNI_IFNAME when absent" },
   defaultRoute: { type: "boolean", default: false, doc: "The link of the default route in place of a name" },
+  peerOf: {
+    type: "integer",
+    min: 1,
+    doc: 'With `"in":"host"`, in place of a name: the other end of the veth in the pod that has this handle',
+  },
 } as const satisfies Keys;
 
 /** The link that a request means, or undefined when there is none of that name. */
 function wanted(guest: GuestContext, r: ValueOfKeys<typeof openRequest>): Link | undefined {
+  if (r.peerOf !== undefined) {
+    if (r.in !== "host") throw bad("link_open", "in", 'expected "host"');
+    return guest.peerOf(guest.handles.link(r.peerOf));
+  }
   if (r.defaultRoute) return guest.defaultRouteLink(r.in);
   const name = r.name ?? (r.in === "pod" ? guest.setup.attachment.ifname : undefined);
   if (name === undefined) throw bad("link_open", "name", "expected the name that the configuration gives");
@@ -41,20 +50,28 @@ function wanted(guest: GuestContext, r: ValueOfKeys<typeof openRequest>): Link |
 export const linkOpen: HostCall = hostCall({
   name: "link_open",
   operations: reading,
-  roles: ["pod-link", "own", "parent", "bridge", "device"],
+  roles: ["pod-link", "own", "peer", "parent", "bridge", "device"],
   doc: "Gives a handle for a link that is the attachment's or that the configuration names",
   request: openRequest,
   answer: linkAnswer,
+  targets: (guest, r) => (r.peerOf === undefined ? [] : [guest.handles.link(r.peerOf).target]),
   run(guest, r) {
     const link = wanted(guest, r);
     if (link !== undefined) {
-      const known = guest.whose(r.in, link);
+      const known = r.peerOf === undefined ? guest.whose(r.in, link) : guest.whosePeer(link);
       guest.permit(linkOpen, known.target);
       return answerFor(guest, r.in, link, guest.open(r.in, link, known));
     }
     // Whose a missing link would be decides too, so that the answer does not tell which links the node has.
-    if (r.in === "host" && !r.defaultRoute) guest.permit(linkOpen, guest.grantedName("host", r.name ?? ""));
-    const what = r.defaultRoute ? "the link of the default route" : show(r.name ?? guest.setup.attachment.ifname);
+    if (r.in === "host" && !r.defaultRoute && r.peerOf === undefined)
+      guest.permit(linkOpen, guest.grantedName("host", r.name ?? ""));
+    const name = r.peerOf === undefined ? r.name : guest.handles.link(r.peerOf).name;
+    const named = show(name ?? guest.setup.attachment.ifname);
+    const what = r.defaultRoute
+      ? "the link of the default route"
+      : r.peerOf === undefined
+        ? named
+        : `the other end of ${named}`;
     const where = r.in === "pod" ? "the pod" : "the node";
     throw new CniError(Code.Kernel, `Cannot open ${what} in ${where}: no such link`, { remedy: "ENODEV (19)" });
   },

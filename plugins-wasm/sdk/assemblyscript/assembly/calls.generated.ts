@@ -585,11 +585,14 @@ export class LinkOpen {
   name: string | null = null;
   /** The link of the default route in place of a name */
   defaultRoute: i32 = UNSET;
+  /** With `"in":"host"`, in place of a name: the other end of the veth in the pod that has this handle */
+  peerOf: i64 = ABSENT;
 
   write(w: Writer): void {
     w.text("in", this.in);
     w.text("name", this.name);
     w.flag("defaultRoute", this.defaultRoute);
+    w.integer("peerOf", this.peerOf);
   }
 }
 
@@ -1073,4 +1076,78 @@ export function sysctlSet(request: SysctlSet): Answer {
   request.write(w);
   w.endObject();
   return Answer.take(import_sysctl_set(w.start, w.length));
+}
+
+@external("patchbay_1", "tc_apply")
+declare function import_tc_apply(request: usize, length: i32): i32;
+
+/** Request of `tc_apply`. */
+export class TcApply {
+  /** Handle of the link */
+  link: i64 = ABSENT;
+  /** `limit`: a token bucket on what leaves over the link; `redirect`: what comes in over it leaves over `to` */
+  rule: string | null = null;
+  /** `limit`: bytes a second */
+  rate: i64 = ABSENT;
+  /** `limit`: bytes at once after a pause; the kernel takes what 4.29 s at `rate` are at most */
+  burst: i64 = ABSENT;
+  /** `limit`: bytes that may wait */
+  limit: i64 = ABSENT;
+  /** `redirect`: handle of a link that the attachment made */
+  to: i64 = ABSENT;
+
+  write(w: Writer): void {
+    w.integer("link", this.link);
+    w.text("rule", this.rule);
+    w.integer("rate", this.rate);
+    w.integer("burst", this.burst);
+    w.integer("limit", this.limit);
+    w.integer("to", this.to);
+  }
+}
+
+/** Limits what leaves over a link, or sends what comes in over it elsewhere */
+export function tcApply(request: TcApply): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_tc_apply(w.start, w.length));
+}
+
+@external("patchbay_1", "tc_check")
+declare function import_tc_check(request: usize, length: i32): i32;
+
+/** Request of `tc_check`. */
+export class TcCheck {
+  /** Handle of the link */
+  link: i64 = ABSENT;
+  /** `limit`: a token bucket on what leaves over the link; `redirect`: what comes in over it leaves over `to` */
+  rule: string | null = null;
+  /** `limit`: bytes a second */
+  rate: i64 = ABSENT;
+  /** `limit`: bytes at once after a pause; the kernel takes what 4.29 s at `rate` are at most */
+  burst: i64 = ABSENT;
+  /** `limit`: bytes that may wait */
+  limit: i64 = ABSENT;
+  /** `redirect`: handle of a link that the attachment made */
+  to: i64 = ABSENT;
+
+  write(w: Writer): void {
+    w.integer("link", this.link);
+    w.text("rule", this.rule);
+    w.integer("rate", this.rate);
+    w.integer("burst", this.burst);
+    w.integer("limit", this.limit);
+    w.integer("to", this.to);
+  }
+}
+
+/** Whether what tc_apply does for the same request is there */
+export function tcCheck(request: TcCheck): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_tc_check(w.start, w.length));
 }
