@@ -115,7 +115,7 @@ function page(): string {
     "| --- | --- |",
     "| `pod-link` | the one named CNI_IFNAME in the pod |",
     "| `own` | another that this attachment made |",
-| `peer` | the node's end of the pod's interface, where that is a veth that somebody else made |
+    "| `peer` | the node's end of the pod's interface, where that is a veth that somebody else made |",
     "| `parent` | one that the configuration names to build upon; it is never changed |",
     "| `bridge` | one of the network on this node, named by the configuration, shared by its attachments |",
     "| `device` | the device that was allocated to the attachment |",

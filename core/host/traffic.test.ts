@@ -1,10 +1,10 @@
 /** tc_apply and tc_check, and the node's end of a pod's interface that somebody else made, on a simulated node. */
 import { describe, expect, test } from "bun:test";
 import { TestGuest, type TestGuestOptions } from "../../test/support/guest.ts";
+import { undoKernelSteps } from "../../test/support/undo.ts";
 import type { JsonObject } from "../base/json.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { SimulatedNode } from "../kernel/simulated.ts";
-import { undoKernelSteps } from "./undo.ts";
 
 class Sim {
   readonly node = new SimulatedNode();
