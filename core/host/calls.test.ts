@@ -88,6 +88,7 @@ function plausible(name: string): JsonObject {
     route_delete: { link: 1, dst: "0.0.0.0/0" },
     rule_add: { from: "10.9.0.5/32", table: 100 },
     rule_delete: { from: "10.9.0.5/32", table: 100 },
+    table_find: { from: 100 },
     neigh_add: { link: 1, address: "10.9.0.1", mac: "02:00:00:00:00:01" },
     bridge_vlan_set: { link: 1, vlans: [] },
     sysctl_get: { key: "net/ipv4/ip_forward", in: "host" },

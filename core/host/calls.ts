@@ -8,6 +8,7 @@ import * as link from "./calls/link.ts";
 import { linkCreate } from "./calls/link-create.ts";
 import * as nft from "./calls/nft.ts";
 import * as node from "./calls/node.ts";
+import * as route from "./calls/route.ts";
 import * as service from "./calls/service.ts";
 import * as traffic from "./calls/traffic.ts";
 
@@ -27,11 +28,13 @@ export const hostCalls: readonly HostCall[] = [
   address.addrAdd,
   address.addrDelete,
   address.addrList,
-  address.routeAdd,
-  address.routeDelete,
-  address.routeList,
-  address.ruleAdd,
-  address.ruleDelete,
+  route.routeAdd,
+  route.routeDelete,
+  route.routeList,
+  route.ruleAdd,
+  route.ruleDelete,
+  route.ruleList,
+  route.tableFind,
   address.neighAdd,
   node.bridgeVlanSet,
   node.sysctlGet,

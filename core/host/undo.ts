@@ -8,8 +8,9 @@ import type { Json, JsonObject } from "../base/json.ts";
 import { type Kernel, KernelError, type Link, type LinkChange } from "../kernel/kernel.ts";
 import type { Entry, Place, UndoStep } from "../state/entries.ts";
 import { SysError } from "../sys/error.ts";
-import { neighbourFromRecord, routeFromRecord, ruleFromRecord } from "./calls/address.ts";
+import { neighbourFromRecord } from "./calls/address.ts";
 import { removeNft } from "./calls/nft.ts";
+import { routeFromRecord, ruleFromRecord } from "./calls/route.ts";
 import { isBegun, isMade, type OwnLink, ownLinks } from "./facts.ts";
 
 export interface UndoPart {
@@ -57,6 +58,28 @@ function formerChange(former: JsonObject): LinkChange {
   return change as LinkChange;
 }
 
+/**
+ * Gives a link back what it had. What the kernel will not take is left out: it is there already, or what it stood on has
+ * gone with somebody else, and no retry would mend that.
+ */
+function putBack(kernel: Kernel, step: Extract<UndoStep, { do: "restore" }>): void {
+  const attempt = (work: () => void): void => {
+    try {
+      work();
+    } catch (thrown) {
+      if (!(thrown instanceof KernelError)) throw thrown;
+    }
+  };
+  for (const text of step.addresses) {
+    const address = parseCidr(text);
+    if (address !== undefined) attempt(() => kernel.addAddress(step.link.index, { address }));
+  }
+  for (const record of step.routes) {
+    const route = routeFromRecord(record);
+    if (route !== undefined) attempt(() => kernel.addRoute(route, "append"));
+  }
+}
+
 /** One step that is not the deletion of a link. @returns False for a step that is not the kernel's. */
 function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   if (step.do === "nft") {
@@ -89,6 +112,9 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
         if (rule !== undefined) kernel.deleteRule(rule);
         break;
       }
+      case "restore":
+        putBack(kernel, step);
+        break;
       case "neighbour": {
         const neighbour = neighbourFromRecord(step.neighbour, step.link.index);
         if (neighbour !== undefined) kernel.deleteNeighbour(neighbour);
@@ -108,11 +134,11 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   return true;
 }
 
+const onLinks: readonly string[] = ["unset", "address", "neighbour", "restore", "tc"];
+
 /** Where a step's effect was on a link that this journal deletes anyway. */
 function diesWithLink(step: UndoStep, own: readonly OwnLink[]): boolean {
-  if (step.do !== "unset" && step.do !== "address" && step.do !== "neighbour" && step.do !== "tc") {
-    return false;
-  }
+  if (!onLinks.includes(step.do) || !("link" in step)) return false;
   return own.some((o) => o.made?.in === step.in && o.made.index === step.link.index);
 }
 

@@ -51,6 +51,15 @@ export type UndoStep =
   | { readonly do: "address"; readonly in: Place; readonly link: LinkRef; readonly address: string }
   | { readonly do: "route"; readonly in: Place; readonly route: JsonObject }
   | { readonly do: "rule"; readonly in: Place; readonly rule: JsonObject }
+  /** What a link had that is not ours, and loses by what we do with it. */
+  | {
+      readonly do: "restore";
+      readonly in: Place;
+      readonly link: LinkRef;
+      readonly addresses: readonly string[];
+      /** In the order in which they can be put back. */
+      readonly routes: readonly JsonObject[];
+    }
   | { readonly do: "neighbour"; readonly in: Place; readonly link: LinkRef; readonly neighbour: JsonObject }
   | { readonly do: "sysctl"; readonly in: Place; readonly key: string; readonly former: string }
   | {

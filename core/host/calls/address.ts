@@ -1,22 +1,17 @@
-/** Addresses, routes, rules, neighbours and announcements. */
+/** Addresses, neighbours and announcements. */
 import { CniError, Code } from "../../base/error.ts";
 import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp } from "../../base/ip.ts";
-import type { Json, JsonObject } from "../../base/json.ts";
-import { KernelError, type LinkAddress, type Neighbour, type Route, type Rule } from "../../kernel/kernel.ts";
-import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
+import type { JsonObject } from "../../base/json.ts";
+import { KernelError, type LinkAddress, type Neighbour } from "../../kernel/kernel.ts";
+import type { Keys } from "../../policy/schema.ts";
 import { changing, creating, hostCall, linkRoles, onLink, reading } from "../call.ts";
-import type { GuestContext } from "../context.ts";
-import type { LinkHandle } from "../handles.ts";
 
-const handle = { type: "integer", min: 1, required: true, doc: "Handle of the link" } as const;
-const cidr = { type: "string", format: "cidr" } as const;
-const ip = { type: "string", format: "ip" } as const;
-const u32 = { type: "integer", min: 0, max: 4_294_967_295 } as const;
-/** For 0 the kernel would choose one itself, and no record could name it. */
-const tableNumber = { ...u32, min: 1 } as const;
+export const handle = { type: "integer", min: 1, required: true, doc: "Handle of the link" } as const;
+export const cidr = { type: "string", format: "cidr" } as const;
+export const ip = { type: "string", format: "ip" } as const;
 
 // The schema has read both already, so these only fail on our own records.
-function cidrOf(text: string): Cidr {
+export function cidrOf(text: string): Cidr {
   const read = parseCidr(text);
   if (read === undefined)
     throw new CniError(Code.BadRequest, `Cannot read "${text}" as an address with prefix`, {
@@ -24,7 +19,7 @@ function cidrOf(text: string): Cidr {
     });
   return read;
 }
-function ipOf(text: string): Ip {
+export function ipOf(text: string): Ip {
   const read = parseIp(text);
   if (read === undefined)
     throw new CniError(Code.BadRequest, `Cannot read "${text}" as an address`, { remedy: "Write it as 10.1.2.3" });
@@ -32,7 +27,7 @@ function ipOf(text: string): Ip {
 }
 
 /** On the node a guest puts only what belongs to the networks that its IPAM gave the attachment. */
-function refuseForeign(what: string): CniError {
+export function refuseForeign(what: string): CniError {
   return new CniError(Code.NotGranted, `Cannot use ${what} on the node: IPAM did not give it to this attachment`, {
     remedy: "Call ipam_add first, and use its addresses, their networks and gateways",
   });
@@ -60,9 +55,7 @@ const addressRequest = {
   },
 } as const satisfies Keys;
 
-const isExisting = (thrown: unknown): boolean => thrown instanceof KernelError && thrown.errnoName === "EEXIST";
-const isAbsent = (thrown: unknown): boolean =>
-  thrown instanceof KernelError && ["ENOENT", "ESRCH", "ENODEV", "EADDRNOTAVAIL"].includes(thrown.errnoName);
+export const isExisting = (thrown: unknown): boolean => thrown instanceof KernelError && thrown.errnoName === "EEXIST";
 
 export const addrAdd = hostCall({
   name: "addr_add",
@@ -135,6 +128,8 @@ export const addrList = hostCall({
           scope: { type: "integer", doc: "0 global, 253 link, 254 host" },
           tentative: { type: "boolean", doc: "Duplicate address detection is under way" },
           dadFailed: { type: "boolean", doc: "Another node has the address" },
+          noDad: { type: "boolean", doc: "Duplicate address detection is left out" },
+          noPrefixRoute: { type: "boolean", doc: "The kernel made no route to the address's network" },
         },
       },
     },
@@ -151,223 +146,12 @@ export const addrList = hostCall({
           scope: a.scope,
           tentative: a.tentative,
           dadFailed: a.dadFailed,
+          noDad: a.noDad,
+          noPrefixRoute: a.noPrefixRoute,
         })),
     };
   },
 });
-
-// --- routes ----------------------------------------------------------------------------------------------------------
-
-export const routeKeys = {
-  dst: { ...cidr, required: true, doc: "`0.0.0.0/0` or `::/0` for a default route" },
-  gateway: ip,
-  source: { ...ip, doc: "Address that packets get by preference" },
-  scope: { type: "integer", min: 0, max: 255, doc: "0 universe, 253 link, 254 host" },
-  priority: { ...u32, doc: "Metric" },
-  table: { ...tableNumber, doc: "254, main, when absent" },
-  mtu: { ...u32, doc: "Bytes" },
-  advmss: { ...u32, doc: "Bytes" },
-  onlink: { type: "boolean", doc: "The gateway is on the link, whatever the routes say" },
-} as const satisfies Keys;
-type RouteRequest = ValueOfKeys<typeof routeKeys>;
-
-export function toRoute(r: RouteRequest, index: number): Route {
-  const dst = cidrOf(r.dst);
-  return {
-    family: dst.ip.family,
-    index,
-    ...(dst.prefix === 0 ? {} : { dst }),
-    ...(r.gateway === undefined ? {} : { gateway: ipOf(r.gateway) }),
-    ...(r.source === undefined ? {} : { source: ipOf(r.source) }),
-    ...(r.scope === undefined ? {} : { scope: r.scope }),
-    ...(r.priority === undefined ? {} : { priority: r.priority }),
-    ...(r.table === undefined ? {} : { table: r.table }),
-    ...(r.mtu === undefined ? {} : { mtu: r.mtu }),
-    ...(r.advmss === undefined ? {} : { advmss: r.advmss }),
-    ...(r.onlink === undefined ? {} : { onlink: r.onlink }),
-  };
-}
-
-/** As the journal keeps a route: the request and the link's index. */
-export function routeFromRecord(record: JsonObject): Route | undefined {
-  const { index, ...rest } = record;
-  if (typeof index !== "number" || typeof record.dst !== "string" || parseCidr(record.dst) === undefined)
-    return undefined;
-  return toRoute(rest as unknown as RouteRequest, index);
-}
-
-const plain = (request: { readonly [key: string]: unknown }): { [key: string]: Json } =>
-  Object.fromEntries(Object.entries(request).filter(([, v]) => v !== undefined)) as { [key: string]: Json };
-
-/** A route on the node leads to one of the attachment's own addresses and nowhere else. */
-function checkHostRoute(guest: GuestContext, link: LinkHandle, dst: Cidr): void {
-  if (link.in !== "host") return;
-  const whole = dst.prefix === dst.ip.bytes.length * 8;
-  if (!whole || !guest.isOwnAddress(dst.ip)) throw refuseForeign(`a route to "${formatCidr(dst)}"`);
-}
-
-export const routeAdd = hostCall({
-  name: "route_add",
-  operations: creating,
-  roles: ["pod-link", "own"],
-  doc: "Adds a route over a link. On the node: only to an address of the attachment",
-  request: {
-    link: handle,
-    ...routeKeys,
-    mode: {
-      type: "string",
-      enum: ["exclusive", "append"],
-      default: "exclusive",
-      doc: "`append`: beside one that is there",
-    },
-  },
-  answer: {},
-  targets: onLink,
-  run(guest, r) {
-    const { link: number, mode, ...route } = r;
-    const link = guest.handles.link(number);
-    checkHostRoute(guest, link, cidrOf(r.dst));
-    if (!guest.goesWithLink(link))
-      guest.intend({ do: "route", in: link.in, route: { ...plain(route), index: link.index } });
-    guest.kernel(link.in).addRoute(toRoute(route, link.index), mode);
-    return {};
-  },
-});
-
-export const routeDelete = hostCall({
-  name: "route_delete",
-  operations: changing,
-  roles: ["pod-link", "own"],
-  doc: "Removes a route over a link",
-  request: { link: handle, ...routeKeys },
-  answer: { was: { type: "boolean", required: true, doc: "Whether it was there" } },
-  targets: onLink,
-  run(guest, r) {
-    const { link: number, ...route } = r;
-    const link = guest.handles.link(number);
-    checkHostRoute(guest, link, cidrOf(r.dst));
-    return { was: guest.kernel(link.in).deleteRoute(toRoute(route, link.index)) };
-  },
-});
-
-export const routeList = hostCall({
-  name: "route_list",
-  operations: reading,
-  roles: ["pod-link", "own", "bridge"],
-  doc: "Lists the routes over a link, those of the kernel's local table left out",
-  request: { link: handle, table: tableNumber },
-  answer: { routes: { type: "array", required: true, items: { type: "object", keys: routeKeys } } },
-  targets: onLink,
-  run(guest, r) {
-    const link = guest.handles.link(r.link);
-    const filter = { index: link.index, ...(r.table === undefined ? {} : { table: r.table }) };
-    return {
-      routes: guest
-        .kernel(link.in)
-        .routes(filter)
-        .filter((route: Route) => r.table !== undefined || route.table !== 255)
-        .map((route: Route) => ({
-          dst: route.dst === undefined ? (route.family === 4 ? "0.0.0.0/0" : "::/0") : formatCidr(route.dst),
-          gateway: route.gateway === undefined ? undefined : formatIp(route.gateway),
-          source: route.source === undefined ? undefined : formatIp(route.source),
-          scope: route.scope,
-          priority: route.priority,
-          table: route.table,
-          mtu: route.mtu,
-          advmss: route.advmss,
-        })),
-    };
-  },
-});
-
-// --- rules -----------------------------------------------------------------------------------------------------------
-
-const ruleKeys = {
-  // Required, because the kernel deletes the first rule that has what is named: without a source, anybody's.
-  from: { ...cidr, required: true, doc: "Source" },
-  to: { ...cidr, doc: "Destination" },
-  table: { ...tableNumber, required: true },
-  priority: { ...u32, doc: "The next below the lowest when absent; the answer has it" },
-} as const satisfies Keys;
-type RuleRequest = ValueOfKeys<typeof ruleKeys>;
-
-function toRule(r: RuleRequest): Rule {
-  const from = cidrOf(r.from);
-  const to = r.to === undefined ? undefined : cidrOf(r.to);
-  return {
-    family: from.ip.family,
-    table: r.table,
-    from,
-    ...(to === undefined ? {} : { to }),
-    ...(r.priority === undefined ? {} : { priority: r.priority }),
-  };
-}
-
-export function ruleFromRecord(record: JsonObject): Rule | undefined {
-  if (typeof record.table !== "number" || typeof record.from !== "string") return undefined;
-  for (const key of ["from", "to"] as const) {
-    const value = record[key];
-    if (value !== undefined && (typeof value !== "string" || parseCidr(value) === undefined)) return undefined;
-  }
-  return toRule(record as unknown as RuleRequest);
-}
-
-export const ruleAdd = hostCall({
-  name: "rule_add",
-  operations: creating,
-  roles: [],
-  doc: "Adds a policy routing rule in the pod",
-  request: ruleKeys,
-  answer: { priority: { ...u32, required: true } },
-  run(guest, r) {
-    const kernel = guest.kernel("pod");
-    const priority = r.priority ?? nextPriority(kernel.rules(cidrOf(r.from).ip.family));
-    const rule = { ...r, priority };
-    guest.intend({ do: "rule", in: "pod", rule: plain(rule) });
-    kernel.addRule(toRule(rule));
-    return { priority };
-  },
-});
-
-/** What the kernel would take itself, chosen here so that the journal can name it: one below the lowest but 0. */
-function nextPriority(rules: readonly Rule[]): number {
-  const taken = rules.flatMap((r) => (r.priority ? [r.priority] : []));
-  return Math.max(1, Math.min(32_766, ...taken) - 1);
-}
-
-export const ruleDelete = hostCall({
-  name: "rule_delete",
-  operations: changing,
-  roles: [],
-  doc: "Removes a policy routing rule that the attachment added",
-  request: ruleKeys,
-  answer: { was: { type: "boolean", required: true, doc: "Whether it was there" } },
-  run(guest, r) {
-    const id = addedRule(guest, r);
-    if (id === undefined) {
-      throw new CniError(Code.NotGranted, 'Cannot make the call "rule_delete": the attachment added no such rule', {
-        remedy: "Name the rule exactly as rule_add did",
-      });
-    }
-    const was = guest.kernel("pod").deleteRule(toRule(r));
-    guest.undone(id);
-    return { was };
-  },
-});
-
-/** The undo step of a rule that the attachment added and has still. */
-function addedRule(guest: GuestContext, r: RuleRequest): number | undefined {
-  const wanted = toRule(r);
-  const over = new Set<number>();
-  const entries = guest.setup.journal?.entries ?? [];
-  for (const e of entries) if (e.is === "undone") over.add(e.id);
-  for (const e of entries) {
-    if (e.is !== "undo" || e.step.do !== "rule" || over.has(e.id)) continue;
-    const added = ruleFromRecord(e.step.rule);
-    if (added !== undefined && Bun.deepEquals(added, wanted)) return e.id;
-  }
-  return undefined;
-}
 
 // --- neighbours and announcements ------------------------------------------------------------------------------------
 
@@ -431,5 +215,3 @@ export const announce = hostCall({
     return {};
   },
 });
-
-export { isAbsent };

@@ -7,7 +7,7 @@ import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import { changing, creating, type HostCall, hostCall, linkRoles, onLink, reading } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 import type { LinkHandle } from "../handles.ts";
-import { routeKeys, toAddress, toRoute } from "./address.ts";
+import { toAddress } from "./address.ts";
 import {
   answerFor,
   bad,
@@ -21,6 +21,7 @@ import {
   refuseAdvertisements,
   vanished,
 } from "./link-common.ts";
+import { routeKeys, toRoute } from "./route.ts";
 
 const openRequest = {
   in: { ...place, default: "pod" },
