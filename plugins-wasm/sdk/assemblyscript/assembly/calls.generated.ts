@@ -355,6 +355,8 @@ export class LinkConfigureRoute {
   advmss: i64 = ABSENT;
   /** The gateway is on the link, whatever the routes say */
   onlink: i32 = UNSET;
+  /** Who made it: 2 the kernel, 3 boot; 3 when absent */
+  protocol: i64 = ABSENT;
 
   write(w: Writer): void {
     w.text("dst", this.dst);
@@ -366,6 +368,7 @@ export class LinkConfigureRoute {
     w.integer("mtu", this.mtu);
     w.integer("advmss", this.advmss);
     w.flag("onlink", this.onlink);
+    w.integer("protocol", this.protocol);
   }
 }
 
@@ -860,6 +863,8 @@ export class RouteAdd {
   advmss: i64 = ABSENT;
   /** The gateway is on the link, whatever the routes say */
   onlink: i32 = UNSET;
+  /** Who made it: 2 the kernel, 3 boot; 3 when absent */
+  protocol: i64 = ABSENT;
   /** `append`: beside one that is there */
   mode: string | null = null;
 
@@ -874,6 +879,7 @@ export class RouteAdd {
     w.integer("mtu", this.mtu);
     w.integer("advmss", this.advmss);
     w.flag("onlink", this.onlink);
+    w.integer("protocol", this.protocol);
     w.text("mode", this.mode);
   }
 }
@@ -911,6 +917,8 @@ export class RouteDelete {
   advmss: i64 = ABSENT;
   /** The gateway is on the link, whatever the routes say */
   onlink: i32 = UNSET;
+  /** Who made it: 2 the kernel, 3 boot; 3 when absent */
+  protocol: i64 = ABSENT;
 
   write(w: Writer): void {
     w.integer("link", this.link);
@@ -923,10 +931,11 @@ export class RouteDelete {
     w.integer("mtu", this.mtu);
     w.integer("advmss", this.advmss);
     w.flag("onlink", this.onlink);
+    w.integer("protocol", this.protocol);
   }
 }
 
-/** Removes a route over a link */
+/** Removes a route over a link. One in the pod that the attachment did not make comes back with DEL */
 export function routeDelete(request: RouteDelete): Answer {
   const w = new Writer();
   w.beginObject();
@@ -950,7 +959,7 @@ export class RouteList {
   }
 }
 
-/** Lists the routes over a link, those of the kernel's local table left out */
+/** Lists the routes over a link; those of the kernel's own for local and broadcast addresses are left out */
 export function routeList(request: RouteList): Answer {
   const w = new Writer();
   w.beginObject();
@@ -1019,6 +1028,25 @@ export function ruleDelete(request: RuleDelete): Answer {
   return Answer.take(import_rule_delete(w.start, w.length));
 }
 
+@external("patchbay_1", "rule_list")
+declare function import_rule_list(request: usize, length: i32): i32;
+
+/** Request of `rule_list`. */
+export class RuleList {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Lists the policy routing rules that the attachment added and that are there still */
+export function ruleList(request: RuleList): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_rule_list(w.start, w.length));
+}
+
 @external("patchbay_1", "sysctl_get")
 declare function import_sysctl_get(request: usize, length: i32): i32;
 
@@ -1076,6 +1104,28 @@ export function sysctlSet(request: SysctlSet): Answer {
   request.write(w);
   w.endObject();
   return Answer.take(import_sysctl_set(w.start, w.length));
+}
+
+@external("patchbay_1", "table_find")
+declare function import_table_find(request: usize, length: i32): i32;
+
+/** Request of `table_find`. */
+export class TableFind {
+  /** The lowest number that is good */
+  from: i64 = ABSENT;
+
+  write(w: Writer): void {
+    w.integer("from", this.from);
+  }
+}
+
+/** Finds a routing table of the pod that no route, no rule and no VRF uses */
+export function tableFind(request: TableFind): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_table_find(w.start, w.length));
 }
 
 @external("patchbay_1", "tc_apply")
