@@ -8,11 +8,12 @@ import { Node } from "../core/attach/node.ts";
 import { Operation, withId } from "../core/attach/operation.ts";
 import { addSingle } from "../core/attach/single.ts";
 import { statusOfNetwork, statusOfPods } from "../core/attach/status.ts";
-import { CniError } from "../core/base/error.ts";
+import { CniError, Code } from "../core/base/error.ts";
 import { isObject, type Json, type JsonObject, member } from "../core/base/json.ts";
 import { type Invocation, parseEnvironment } from "../core/cni/env.ts";
 import { parseNetworkList, typeOf } from "../core/cni/list.ts";
 import { knownVersion, NEWEST } from "../core/cni/version.ts";
+import { type AuthorAbove, authorAbove } from "../core/delegate/author.ts";
 import { ipams } from "../core/ipam/ipams.ts";
 import { nameOfConf, parseMetaConf } from "../core/plan/conf.ts";
 import { deadlineIn } from "../core/sys/clock.ts";
@@ -69,7 +70,8 @@ function versionOf(doc: Json): string {
 
 function run(process: Process, carried: Embedded, invocation: Invocation, doc: Json): JsonObject | undefined {
   const type = whoAmI(process.startedAs, doc, carried);
-  if (ipams.has(type)) return runIpamPlugin(type, invocation, doc);
+  const above = authorAbove(process.environment);
+  if (ipams.has(type)) return runIpamPlugin(type, invocation, doc, above);
   // Never disposed of: the process ends right after, and what it holds goes with it sooner than by our hands.
   const node = new Node({ environment: process.environment, library: carried, plugins: carried.plugins });
   const operation = new Operation(invocation.command, node);
@@ -80,7 +82,9 @@ function run(process: Process, carried: Embedded, invocation: Invocation, doc: J
   if (invocation.command === "ADD" || invocation.command === "DEL") node.installStop();
   let error: CniError | undefined;
   try {
-    return type === META ? runMeta(invocation, doc, operation) : runSingle(invocation, type, doc, operation);
+    if (type !== META) return runSingle(invocation, type, doc, above, operation);
+    if (above !== undefined) return refuseBelow(above, invocation);
+    return runMeta(invocation, doc, operation);
   } catch (thrown) {
     error = CniError.from(thrown);
     node.log("error", error.message, error.cause);
@@ -110,6 +114,15 @@ function subject(invocation: Invocation, doc: Json): { container?: string; pod?:
   };
 }
 
+/** As the meta-plugin we would take for the administrator's what a namespace wrote, the path of the policy too. */
+function refuseBelow({ author }: AuthorAbove, { command }: Invocation): undefined {
+  if (command === "DEL") return undefined; // nothing was made for it
+  const who = "namespace" in author ? author.namespace : "";
+  throw new CniError(Code.NotAllowed, `Cannot attach a pod for a plugin of a network of namespace "${who}"`, {
+    remedy: "Let the plugin run the plugins that make interfaces, such as bridge or macvlan",
+  });
+}
+
 function runMeta(invocation: Invocation, doc: Json, operation: Operation): JsonObject | undefined {
   const { node } = operation;
   if (invocation.command === "DEL") {
@@ -119,6 +132,7 @@ function runMeta(invocation: Invocation, doc: Json, operation: Operation): JsonO
   }
   const conf = parseMetaConf(doc);
   node.policy = readPolicy(conf.policyFile);
+  node.policyFile = conf.policyFile;
   node.delegateTimeoutMs = conf.delegateTimeoutMs;
   node.deadlineMs = deadlineIn(conf.timeoutMs);
   operation.step("configuration");
@@ -133,7 +147,14 @@ function runMeta(invocation: Invocation, doc: Json, operation: Operation): JsonO
       return undefined;
     case "GC":
       collectGarbage(
-        { network: conf.name, type: META, valid: conf.validAttachments, path: invocation.path, networks: [] },
+        {
+          network: conf.name,
+          type: META,
+          valid: conf.validAttachments,
+          path: invocation.path,
+          networks: [],
+          author: { node: true },
+        },
         operation,
       );
       return undefined;
@@ -148,18 +169,30 @@ function configureLeniently(doc: Json, node: Node): void {
     const conf = parseMetaConf(doc);
     node.delegateTimeoutMs = conf.delegateTimeoutMs;
     node.deadlineMs = deadlineIn(conf.timeoutMs);
+    node.policyFile = conf.policyFile;
     node.policy = readPolicy(conf.policyFile);
   } catch (thrown) {
     node.log("warn", `the configuration cannot be used, DEL goes by the records: ${CniError.from(thrown).message}`);
   }
 }
 
-function runSingle(invocation: Invocation, type: string, doc: Json, operation: Operation): JsonObject | undefined {
+function runSingle(
+  invocation: Invocation,
+  type: string,
+  doc: Json,
+  above: AuthorAbove | undefined,
+  operation: Operation,
+): JsonObject | undefined {
   const { node } = operation;
+  const author = above?.author ?? { node: true };
   node.deadlineMs = deadlineIn(SINGLE_TIMEOUT_MS);
+  if (above?.policyFile !== undefined) {
+    node.policyFile = above.policyFile;
+    if (invocation.command !== "DEL") node.policy = readPolicy(above.policyFile);
+  }
   switch (invocation.command) {
     case "ADD":
-      return addSingle(invocation, type, doc, operation);
+      return addSingle(invocation, type, doc, author, operation);
     case "DEL":
       deleteCall(invocation, { type, network: nameOfConf(doc) }, operation);
       return undefined;
@@ -167,12 +200,12 @@ function runSingle(invocation: Invocation, type: string, doc: Json, operation: O
       checkCall(invocation, { type, network: nameOfConf(doc), version: parseNetworkList(doc).cniVersion }, operation);
       return undefined;
     case "STATUS":
-      statusOfNetwork(parseNetworkList(doc), invocation.path, { node: true }, operation);
+      statusOfNetwork(parseNetworkList(doc), invocation.path, author, operation);
       return undefined;
     case "GC": {
       const list = parseNetworkList(doc);
       const valid = validAttachments(doc);
-      collectGarbage({ network: list.name, type, valid, path: invocation.path, networks: [list] }, operation);
+      collectGarbage({ network: list.name, type, valid, path: invocation.path, networks: [list], author }, operation);
       return undefined;
     }
     case "VERSION":

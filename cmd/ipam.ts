@@ -4,20 +4,30 @@ import { isObject, type Json, type JsonObject, member } from "../core/base/json.
 import type { Invocation } from "../core/cni/env.ts";
 import { formatResult } from "../core/cni/result.ts";
 import { knownVersion } from "../core/cni/version.ts";
-import { dataDirOf } from "../core/ipam/host-local.ts";
+import type { AuthorAbove } from "../core/delegate/author.ts";
+import { ipamRights } from "../core/delegate/ipam.ts";
+import { dataDirOf, REFERENCE_DATA_DIR } from "../core/ipam/host-local.ts";
 import type { IpamRequest } from "../core/ipam/ipam.ts";
 import { ipams, runOwn } from "../core/ipam/ipams.ts";
 import { nameOfConf } from "../core/plan/conf.ts";
+import { openPolicy } from "../core/policy/policy.ts";
 import { ReferenceLeases } from "../core/state/reference-leases.ts";
 import { validAttachments } from "./input.ts";
+import { readPolicy } from "./policy.ts";
 
 /**
  * Leases are written in the reference's own files: the plugin that runs us, and whatever it ran before us, knows those.
  *
+ * @param above Set for a network that a namespace wrote: it has no path on the node.
  * @returns The result of an ADD in the configuration's version; nothing for the other commands.
  * @throws {CniError}
  */
-export function runIpamPlugin(type: string, invocation: Invocation, doc: Json): JsonObject | undefined {
+export function runIpamPlugin(
+  type: string,
+  invocation: Invocation,
+  doc: Json,
+  above: AuthorAbove | undefined,
+): JsonObject | undefined {
   const ipam = ipams.get(type);
   if (ipam === undefined || !isObject(doc)) {
     throw new CniError(Code.Decode, `Cannot run "${type}": expected a JSON object on stdin`, {
@@ -38,11 +48,22 @@ export function runIpamPlugin(type: string, invocation: Invocation, doc: Json): 
     cookie: "",
     args: invocation.args,
     runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
-    nodeFiles: true,
+    ...rightsOf(above, command === "DEL"),
     ...(command === "GC" && { gc: { valid, isAlive: () => undefined, isNamed: () => false } }),
   };
-  const result = runOwn(ipam, request, new ReferenceLeases(dataDirOf(request)));
+  const result = runOwn(
+    ipam,
+    request,
+    new ReferenceLeases(request.nodeFiles ? dataDirOf(request) : REFERENCE_DATA_DIR),
+  );
   return result && formatResult({ interfaces: [], ...result }, version);
+}
+
+function rightsOf(above: AuthorAbove | undefined, isDel: boolean): Pick<IpamRequest, "nodeFiles" | "pool"> {
+  if (above === undefined) return { nodeFiles: true };
+  // DEL looks into every pool that may be the network's, so a policy that cannot be read does not keep it.
+  const policy = isDel || above.policyFile === undefined ? openPolicy : readPolicy(above.policyFile);
+  return ipamRights(policy, above.author);
 }
 
 function versionOf(doc: JsonObject): string {

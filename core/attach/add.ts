@@ -251,7 +251,7 @@ export function attachAll(
   const journals: Journal[] = [];
   try {
     const made = opened.map(({ wanted: w, chain }, index) => {
-      const journal = begin(w.attachment, context);
+      const journal = begin(w, context);
       journals.push(journal);
       const result = naming(w.attachment, () => addChain(chain, { ...attachmentContext(w, context), journal }));
       operation.step(index === 0 ? "default" : "secondaries");
@@ -293,7 +293,8 @@ function naming<T>({ ifname, label, isDefault }: Attachment, work: () => T): T {
   }
 }
 
-function begin({ network, ifname, label, isDefault, list }: Attachment, context: AttachContext): Journal {
+function begin({ attachment, author }: Wanted, context: AttachContext): Journal {
+  const { network, ifname, label, isDefault, list } = attachment;
   const { caller, container, netns, operation, invocation } = context;
   return container.begin({
     container: container.id,
@@ -305,6 +306,7 @@ function begin({ network, ifname, label, isDefault, list }: Attachment, context:
     isDefault,
     netns: { path: netns.path, cookie: netns.cookie },
     ...(caller.pod && { pod: caller.pod }),
+    ...(!("node" in author) && { author }),
     ...(list.disableCheck && { disableCheck: true }),
     ...(list.disableGC && { disableGC: true }),
     operation: operation.id,

@@ -7,7 +7,7 @@ import { type CniArgs, delegateArgs, parseCniArgs } from "../cni/env.ts";
 import { parseResult } from "../cni/result.ts";
 import { isAtLeast, NEWEST } from "../cni/version.ts";
 import { ipamNumber, isIpamNumber } from "../delegate/ipam.ts";
-import { recordId } from "../delegate/record.ts";
+import { recordId, settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { Journal } from "../state/journal.ts";
 import { type AddInvocation, type Caller, isOf, openPodNetns } from "./add.ts";
@@ -74,7 +74,7 @@ function checkAttachment(journal: Journal, invocation: AddInvocation, netns: Pod
       node: operation.node,
       network,
       identity: { container: invocation.containerId, ifname: parseIfName(header.ifname) },
-      author: { node: true } as const, // what may run was decided on ADD
+      ...settledAuthor(header),
       pod: netns.kernel,
       journal,
     };

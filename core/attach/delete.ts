@@ -15,6 +15,7 @@ import { NEWEST } from "../cni/version.ts";
 import { binaryDelegate } from "../delegate/binary.ts";
 import type { DelegateCall } from "../delegate/delegate.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
+import { settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { FoundRecord } from "../state/durable.ts";
 import type { Journal } from "../state/journal.ts";
@@ -94,7 +95,7 @@ function deleteRecorded(record: FoundRecord, node: Node): void {
   const context: AttachmentContext = {
     node,
     network: parseNetworkName(record.network),
-    author: { node: true },
+    ...settledAuthor(record),
     identity: { container: parseContainerId(record.container), ifname: parseIfName(record.ifname) },
     notes: { entries, append: () => {} }, // DEL sets none
   };

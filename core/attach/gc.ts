@@ -9,8 +9,11 @@ import type { ValidAttachment } from "../cni/request.ts";
 import type { NetConf, NetworkList } from "../cni/types.ts";
 import { isAtLeast, NEWEST } from "../cni/version.ts";
 import { isIpamNumber } from "../delegate/ipam.ts";
+import type { AttachmentContext } from "../delegate/node.ts";
+import { settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
+import type { Author } from "../policy/policy.ts";
 import type { Journal } from "../state/journal.ts";
 import { monotonicMs } from "../sys/clock.ts";
 import { deleteJournals } from "./delete.ts";
@@ -30,6 +33,15 @@ export interface GarbageCall {
   readonly path: readonly string[];
   /** Whose GC is asked for beside that of the networks that the journals name. */
   readonly networks: readonly NetworkList[];
+  /** Who wrote those. */
+  readonly author: Author;
+}
+
+/** A network's plugins, as they are asked. */
+interface Known {
+  readonly name: string;
+  readonly plugins: readonly NetConf[];
+  readonly rights: Pick<AttachmentContext, "author" | "settled">;
 }
 
 interface Kept {
@@ -43,8 +55,12 @@ export function collectGarbage(call: GarbageCall, operation: Operation): void {
   const { node } = operation;
   const listed = new Set(call.valid?.map((attachment) => attachment.containerID));
   const failures: CniError[] = [];
-  const networks = new Map<string, readonly NetConf[]>();
-  for (const list of call.networks) if (!list.disableGC) networks.set(list.name, withNames(list));
+  const networks = new Map<string, Known>();
+  for (const list of call.networks) {
+    if (list.disableGC) continue;
+    const { author } = call;
+    networks.set(keyOf(list.name, author), { name: list.name, plugins: withNames(list), rights: { author } });
+  }
   const kept: Kept[] = [];
   for (const id of node.store.containers()) {
     using container = operation.lockIfFree(id);
@@ -57,10 +73,10 @@ export function collectGarbage(call: GarbageCall, operation: Operation): void {
       if (!removed) kept.push({ container: id, ifname: header.ifname, network: header.network });
     }
   }
-  for (const [name, plugins] of networks) {
+  for (const { name, plugins, rights } of networks.values()) {
     for (const [plugin, conf] of plugins.entries()) {
       try {
-        collectDelegate({ network: name, plugin, conf, kept, path: call.path, listed }, node);
+        collectDelegate({ network: name, plugin, conf, rights, kept, path: call.path, listed }, node);
       } catch (thrown) {
         failures.push(CniError.from(thrown));
       }
@@ -69,14 +85,19 @@ export function collectGarbage(call: GarbageCall, operation: Operation): void {
   if (failures.length > 0) throw combined(failures);
 }
 
+/** Networks of one name that different people wrote are different ones. */
+const keyOf = (name: string, author: Author): string => `${"node" in author ? "" : author.namespace}/${name}`;
+
 /** The plugins of networks that live on in journals alone, as their last ADD had them. */
-function remember(journal: Journal, networks: Map<string, readonly NetConf[]>): void {
+function remember(journal: Journal, networks: Map<string, Known>): void {
   const { network, disableGC } = journal.header;
-  if (disableGC || networks.has(network)) return;
+  const rights = settledAuthor(journal.header);
+  const key = keyOf(network, rights.author);
+  if (disableGC || networks.has(key)) return;
   const confs = journal.entries.flatMap((entry) =>
     entry.is === "delegate" && !isIpamNumber(entry.plugin) ? [withoutResult(entry.config)] : [],
   );
-  networks.set(network, confs);
+  networks.set(key, { name: network, plugins: confs, rights });
 }
 
 function withoutResult(config: NetConf): NetConf {
@@ -91,13 +112,14 @@ interface DelegateGarbage {
   readonly network: string;
   readonly plugin: number;
   readonly conf: NetConf;
+  readonly rights: Known["rights"];
   readonly kept: readonly Kept[];
   readonly path: readonly string[];
   /** Container ids of the runtime's list. */
   readonly listed: ReadonlySet<string>;
 }
 
-function collectDelegate({ network, plugin, conf, kept, path, listed }: DelegateGarbage, node: Node): void {
+function collectDelegate({ network, plugin, conf, rights, kept, path, listed }: DelegateGarbage, node: Node): void {
   const version = typeof conf.cniVersion === "string" ? conf.cniVersion : NEWEST;
   if (!isAtLeast(version, GC_SINCE) || monotonicMs() > node.deadlineMs) return;
   const valid = kept
@@ -106,7 +128,7 @@ function collectDelegate({ network, plugin, conf, kept, path, listed }: Delegate
   const context = {
     node,
     network: parseNetworkName(network),
-    author: { node: true } as const,
+    ...rights,
     gc: question(valid, listed, node),
   };
   const delegate = resolveDelegate(typeOf(conf), path, context);

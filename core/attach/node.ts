@@ -52,6 +52,7 @@ export class Node implements DelegateNode, Disposable {
   readonly environment: NodeOptions["environment"];
   readonly versions: VersionCache;
   policy: Policy = openPolicy;
+  policyFile: string | undefined;
   delegateTimeoutMs = 30_000;
   deadlineMs = deadlineIn(100_000);
   stop: StopSignal | undefined;

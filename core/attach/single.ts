@@ -6,6 +6,7 @@ import { parseNetworkList } from "../cni/list.ts";
 import { formatResult, parseResult } from "../cni/result.ts";
 import { emptyResult, type Result } from "../cni/types.ts";
 import { podOf } from "../plan/pod.ts";
+import type { Author } from "../policy/policy.ts";
 import {
   type AddInvocation,
   attachAll,
@@ -19,9 +20,16 @@ import type { Operation } from "./operation.ts";
 
 /**
  * @param type The name that we were called by, such as "bridge".
+ * @param author Who wrote the configuration.
  * @returns The result in the configuration's version.
  */
-export function addSingle(invocation: AddInvocation, type: string, doc: Json, operation: Operation): JsonObject {
+export function addSingle(
+  invocation: AddInvocation,
+  type: string,
+  doc: Json,
+  author: Author,
+  operation: Operation,
+): JsonObject {
   const list = parseNetworkList(doc);
   const pod = podOf(invocation.args);
   const caller: Caller = { type, network: list.name, ...(pod && { pod }) };
@@ -34,7 +42,7 @@ export function addSingle(invocation: AddInvocation, type: string, doc: Json, op
     { ...invocation, ifname: parseIfName(invocation.ifname) },
     runtimeConfigOf(doc),
   );
-  const wanted = { attachment, author: { node: true } as const, ...(prevResult && { prevResult }) };
+  const wanted = { attachment, author, ...(prevResult && { prevResult }) };
   const results = attachAll([wanted], {}, [], { invocation, caller, container, netns, operation });
   return formatResult(results.get(0) ?? emptyResult, list.cniVersion);
 }

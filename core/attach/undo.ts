@@ -14,7 +14,7 @@ import type { Target } from "../delegate/delegate.ts";
 import { GuestError } from "../delegate/guest.ts";
 import { isIpamNumber } from "../delegate/ipam.ts";
 import type { DelegateNode } from "../delegate/node.ts";
-import { recordId } from "../delegate/record.ts";
+import { recordId, settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import { undoLinks, undoStep } from "../host/undo.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -216,7 +216,7 @@ function deleteDelegate(journal: Journal, plugin: number, context: UndoContext):
   const attachment = {
     node: context.node,
     network,
-    author: { node: true } as const, // what may run was decided on ADD
+    ...settledAuthor(header),
     journal,
     ...(context.pod && { pod: context.pod }),
   };

@@ -12,6 +12,7 @@ import { deadlineIn } from "../sys/clock.ts";
 import { requireExecutable, statOf } from "../sys/files.ts";
 import { statTarget } from "../sys/libc.ts";
 import { requireTrusted } from "../sys/trust.ts";
+import { tellAuthor } from "./author.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { HELD, heldBy } from "./held.ts";
 import type { AttachmentContext, DelegateNode } from "./node.ts";
@@ -91,11 +92,14 @@ function binaryVersions(type: string, file: string, node: DelegateNode): readonl
 function runBinary(type: string, file: string, call: DelegateCall, context: AttachmentContext): Result | undefined {
   const { node, journal } = context;
   const { target, plugin } = call;
-  const holding = target.containerId === "" ? {} : { [HELD]: heldBy(target.containerId) };
+  const above = {
+    ...(target.containerId !== "" && { [HELD]: heldBy(target.containerId) }),
+    ...tellAuthor(context.author, node),
+  };
   const outcome = runProgram(type, {
     path: file,
     argv: [file],
-    env: { ...delegateEnvironment(node.environment, { command: call.command, ...target }), ...holding },
+    env: { ...delegateEnvironment(node.environment, { command: call.command, ...target }), ...above },
     stdin: new TextEncoder().encode(JSON.stringify(call.conf)),
     deadlineMs: Math.min(deadlineIn(node.delegateTimeoutMs), node.deadlineMs),
     maxStdoutBytes: MAX_OUTPUT_BYTES,

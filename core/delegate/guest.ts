@@ -51,7 +51,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
     netnsPath: target.netns,
     pod,
     host: node.host(),
-    refuseHostLink: (link) => refuseHostLink(node.policy, context.author, link),
+    refuseHostLink: (link) => (context.settled ? undefined : refuseHostLink(node.policy, context.author, link)),
     journal:
       context.notes ?? (manifest.undo === "guest" && journal ? durableNotes(journal, call.plugin, node) : journal),
     useNetworkObject(kind, name, facts) {

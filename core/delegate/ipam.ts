@@ -6,7 +6,7 @@ import type { NetConf } from "../cni/types.ts";
 import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
 import { ipams, runOwn } from "../ipam/ipams.ts";
 import type { Operation } from "../policy/decide.ts";
-import { isOfNode, refuseBinary } from "../policy/policy.ts";
+import { type Author, hasLeasesApart, isOfNode, type Policy, refuseBinary } from "../policy/policy.ts";
 import { binaryDelegate } from "./binary.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import type { AttachmentContext } from "./node.ts";
@@ -44,7 +44,7 @@ export function runIpam(
 export function ipamBinary(
   conf: NetConf,
   path: readonly string[],
-  context: Pick<AttachmentContext, "node" | "author">,
+  context: Pick<AttachmentContext, "node" | "author" | "settled">,
 ): Delegate | undefined {
   const type = requireMayGiveAddresses(conf, context);
   return type === undefined ? undefined : binaryDelegate(type, path, context.node);
@@ -56,13 +56,20 @@ export function ipamBinary(
  */
 export function requireMayGiveAddresses(
   conf: NetConf,
-  context: Pick<AttachmentContext, "node" | "author">,
+  context: Pick<AttachmentContext, "node" | "author" | "settled">,
 ): string | undefined {
   const type = ipamTypeOf(conf);
   if (type === undefined || ipams.has(type)) return undefined;
-  const refusal = refuseBinary(context.node.policy, context.author, type);
+  const refusal = context.settled ? undefined : refuseBinary(context.node.policy, context.author, type);
   if (refusal !== undefined) throw refusal;
   return type;
+}
+
+/** What an IPAM of ours may do for a configuration of this author, and whose its pool is. */
+export function ipamRights(policy: Policy, author: Author): Pick<IpamRequest, "nodeFiles" | "pool"> {
+  const nodeFiles = isOfNode(author);
+  if ("node" in author || nodeFiles) return { nodeFiles };
+  return { nodeFiles, pool: { namespace: author.namespace, apart: hasLeasesApart(policy, author) } };
 }
 
 function ownRequest(
@@ -80,7 +87,7 @@ function ownRequest(
     cookie: context.journal?.header.netns.cookie ?? "",
     args: call.target.args,
     runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
-    nodeFiles: isOfNode(context.author),
+    ...ipamRights(context.node.policy, context.author),
     ...(context.gc && { gc: context.gc }),
   };
 }

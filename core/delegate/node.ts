@@ -34,6 +34,8 @@ export interface DelegateNode {
   engine(): Engine;
   module(plugin: BuiltIn): Module;
   readonly policy: Policy;
+  /** Where the policy was read, for processes below this one. */
+  readonly policyFile?: string | undefined;
   /** The environment we were started with. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly delegateTimeoutMs: number;
@@ -52,6 +54,8 @@ export interface AttachmentContext {
   readonly identity?: { readonly container: ContainerId; readonly ifname: IfName };
   /** Who wrote the configuration; the policy trusts a file of the node more than a namespace. */
   readonly author: Author;
+  /** What may run was decided on ADD: a policy that has become narrower since must not keep the rest from going. */
+  readonly settled?: true;
   /** The pod's namespace by its kernel; absent when it is gone, or the command has none. */
   readonly pod?: Kernel;
   readonly journal?: Journal;

@@ -1,6 +1,7 @@
 /** What is written down of a delegate before it runs. */
 import { formatCniArgs } from "../cni/env.ts";
 import type { NetConf } from "../cni/types.ts";
+import type { Author } from "../policy/policy.ts";
 import type { Journal } from "../state/journal.ts";
 import type { Delegate, Target } from "./delegate.ts";
 import type { AttachmentContext } from "./node.ts";
@@ -40,8 +41,14 @@ export function intendDelegate(
     config: conf,
     args: formatCniArgs(target.args),
     path: target.path.join(":"),
+    ...(header.author && { author: header.author }),
     ...(header.pod && { pod: header.pod }),
   });
+}
+
+/** Who wrote what was recorded, and that what may run was decided when it was. */
+export function settledAuthor(of: { readonly author?: Author }): Pick<AttachmentContext, "author" | "settled"> {
+  return { author: of.author ?? { node: true }, settled: true };
 }
 
 export function recordId(journal: Journal, plugin: number): { container: string; key: string; plugin: number } {

@@ -20,7 +20,7 @@ const NOT_IN_A_LIST: ReadonlySet<string> = new Set(["patchbay", "host-local", "s
 export function resolveDelegate(
   type: string,
   path: readonly string[],
-  context: Pick<AttachmentContext, "node" | "network" | "author">,
+  context: Pick<AttachmentContext, "node" | "network" | "author" | "settled">,
 ): Delegate {
   const plugin = context.node.builtIn(type);
   if (plugin !== undefined) return guestDelegate(plugin);
@@ -36,7 +36,7 @@ export function resolveDelegate(
       },
     );
   }
-  const refusal = refuseBinary(context.node.policy, context.author, type);
+  const refusal = context.settled ? undefined : refuseBinary(context.node.policy, context.author, type);
   if (refusal !== undefined) throw refusal;
   const delegate = binaryDelegate(type, path, context.node);
   if (!isOurselves(parsePluginType(type), path)) return delegate;

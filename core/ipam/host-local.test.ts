@@ -436,3 +436,83 @@ describe("host-local", () => {
     expect(failure(() => dataDirOf(request({ dataDir: "x" }))).code).toBe(7);
   });
 });
+
+describe("a network that a namespace wrote", () => {
+  const two = { subnet: "10.1.0.0/29", rangeStart: "10.1.0.2", rangeEnd: "10.1.0.3" };
+  const of = (namespace: string, apart: boolean, containerId = "c1") =>
+    ({ nodeFiles: false, pool: { namespace, apart }, containerId }) as const;
+  const given = (store: Store, more: ReturnType<typeof of>): string[] => addresses(store, two, more);
+
+  test("shares the pool of its name with whoever else has the name", () => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    expect(given(store, of("a", false))).toEqual(["10.1.0.2/29 10.1.0.1"]);
+    expect(given(store, of("b", false, "c2"))).toEqual(["10.1.0.3/29 10.1.0.1"]);
+    expect(scratch.files(LEASES)).toEqual(["net/10.1.0.2", "net/10.1.0.3"]);
+  });
+
+  test("apart, it cannot exhaust another's pool", () => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    for (const container of ["a1", "a2"]) given(store, of("a", true, container));
+    expect(failure(() => given(store, of("a", true, "a3"))).code).toBe(11);
+    expect(given(store, of("b", true, "b1"))).toEqual(["10.1.0.2/29 10.1.0.1"]);
+    expect(addresses(store, two)).toEqual(["10.1.0.2/29 10.1.0.1"]);
+  });
+
+  test("apart, it cannot free another's leases, nor find them its own", () => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    given(store, of("a", true));
+    add(store, two, { containerId: "node" });
+    const everything = { valid: [{ containerID: "x", ifname: "eth0" }], isAlive: () => false, isNamed: () => false };
+    hostLocal.gc(request(two, { ...of("b", true), command: "GC", gc: everything }), store.leases);
+    hostLocal.del(request(two, { ...of("b", true), command: "DEL" }), store.leases);
+    expect(scratch.files(LEASES)).toEqual(["a:net/10.1.0.2", "net/10.1.0.2"]);
+    expect(failure(() => hostLocal.check(request(two, of("b", true)), store.leases)).code).toBe(210);
+    hostLocal.check(request(two, of("a", true)), store.leases);
+    hostLocal.gc(request(two, { ...of("a", true), command: "GC", gc: everything }), store.leases);
+    expect(scratch.files(LEASES)).toEqual(["net/10.1.0.2"]);
+  });
+
+  test.each([
+    ["made strict", false, true],
+    ["open again", true, false],
+  ])("gives no address twice when the policy is %s, and frees what it had", (_, before, after) => {
+    using scratch = new Scratch();
+    const store = scratch.store();
+    given(store, of("a", before));
+    expect(given(store, of("a", after, "c2"))).toEqual(["10.1.0.3/29 10.1.0.1"]);
+    hostLocal.check(request(two, of("a", after)), store.leases);
+    expect(failure(() => given(store, of("a", after, "c3"))).code).toBe(11);
+    for (const container of ["c1", "c2"]) hostLocal.del(request(two, of("a", after, container)), store.leases);
+    expect(scratch.files(LEASES)).toEqual([]);
+  });
+
+  test("the reference's files of the network's name count in its own pool, too", () => {
+    using scratch = new Scratch();
+    mkdirSync(`${scratch.path}/reference/net`, { recursive: true });
+    writeFileSync(`${scratch.path}/reference/net/10.1.0.2`, "old\r\neth0");
+    expect(given(scratch.store(), of("a", true))).toEqual(["10.1.0.3/29 10.1.0.1"]);
+  });
+
+  test("has no path on the node under the link name either: another dataDir is another pool", () => {
+    using scratch = new Scratch();
+    const leases = new ReferenceLeases(`${scratch.path}/cni`);
+    const ipam = { ...two, dataDir: `${scratch.path}/elsewhere` };
+    hostLocal.add(request(ipam, of("a", false)), undefined, leases);
+    hostLocal.add(request(two, of("a", true, "c2")), undefined, leases);
+    expect(existsSync(`${scratch.path}/elsewhere`)).toBe(false);
+    expect(scratch.exists(`cni/${poolName("net", ipam)}/10.1.0.2`)).toBe(true);
+    expect(scratch.exists("cni/a:net/10.1.0.2")).toBe(true);
+    // Shared again, the address that is leased in the namespace's own pool is not given.
+    expect(hostLocal.add(request(two, of("a", false, "c3")), undefined, leases).ips[0]?.address).toBe("10.1.0.3/29");
+  });
+
+  test("has a pool of its own for the longest names, too", () => {
+    using scratch = new Scratch();
+    const long = { namespace: "n".repeat(63), apart: true };
+    add(scratch.store(), two, { nodeFiles: false, pool: long, network: "x".repeat(250) });
+    expect(scratch.files(LEASES)).toHaveLength(1);
+  });
+});

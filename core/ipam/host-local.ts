@@ -89,22 +89,44 @@ export function poolName(network: string, ipam: JsonObject): string {
   return `${network.slice(0, 200)}@${derive(16, network, usual ? "" : dataDir)}`;
 }
 
-function poolOf(request: IpamRequest, leases: LeaseBackend): string {
-  if (leases.usesPaths) return request.network;
-  return poolName(request.network, ipamObject(ipamDocument(request), request));
+/** The pool that a network leases from; what the one beside it has counts as taken there. */
+interface Pools {
+  readonly name: string;
+  readonly beside?: string;
 }
 
-const open = (request: IpamRequest, leases: LeaseBackend): LeasePool | undefined =>
-  leases.open(poolOf(request, leases), { create: false });
+/**
+ * A namespace's own pool is beside the shared one of that name, and the other way round: a policy that is made strict,
+ * or open again, must not give an address a second time.
+ */
+function poolsOf(request: IpamRequest, leases: LeaseBackend): Pools {
+  if (leases.usesPaths && request.nodeFiles) return { name: request.network };
+  const shared = poolName(request.network, ipamObject(ipamDocument(request), request));
+  if (request.pool === undefined) return { name: shared };
+  const own = ownPoolName(request.pool.namespace, shared);
+  return request.pool.apart ? { name: own, beside: shared } : { name: shared, beside: own };
+}
+
+/** Neither a namespace nor a network can have a colon in its name. */
+function ownPoolName(namespace: string, shared: string): string {
+  const name = shared.length <= 180 ? shared : `${shared.slice(0, 150)}@${derive(16, shared)}`;
+  return `${namespace}:${name}`;
+}
+
+const namesOf = ({ name, beside }: Pools): string[] => (beside === undefined ? [name] : [name, beside]);
+
+function open(pools: Pools, leases: LeaseBackend): LeasePool | undefined {
+  return leases.open(pools.name, { create: false, beside: pools.beside });
+}
 
 /** The pool, made if it is absent: an effect, which the journal has to know before. */
 function openForAdd(request: IpamRequest, leases: LeaseBackend, journal: UndoLog | undefined): LeasePool {
-  const name = poolOf(request, leases);
-  const there = leases.open(name, { create: false });
+  const pools = poolsOf(request, leases);
+  const there = open(pools, leases);
   if (there !== undefined) return there;
-  journal?.intend({ do: "pool", pool: name });
-  const made = leases.open(name, { create: true });
-  if (made === undefined) throw new TypeError(`Cannot open the pool "${name}"`);
+  journal?.intend({ do: "pool", pool: pools.name });
+  const made = leases.open(pools.name, { create: true, beside: pools.beside });
+  if (made === undefined) throw new TypeError(`Cannot open the pool "${pools.name}"`);
   return made;
 }
 
@@ -278,11 +300,23 @@ function leasesOf(pool: LeasePool, owner: Pick<LeaseOwner, "container" | "ifname
   return pool.list().flatMap((lease) => (lease.owner && sameOwner(lease.owner, owner) ? [lease.address] : []));
 }
 
+function hasLease(name: string, owner: LeaseOwner, leases: LeaseBackend): boolean {
+  using pool = leases.open(name, { create: false });
+  return pool !== undefined && leasesOf(pool, owner).length > 0;
+}
+
 function del(request: IpamRequest, leases: LeaseBackend): void {
-  using pool = open(request, leases);
-  if (pool === undefined) return;
-  const owner = ownerOf(request);
-  let first: unknown;
+  const failures: unknown[] = [];
+  for (const name of namesOf(poolsOf(request, leases))) {
+    using pool = leases.open(name, { create: false });
+    if (pool !== undefined) failures.push(...releaseAll(pool, ownerOf(request)));
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+/** @returns What could not be released. */
+function releaseAll(pool: LeasePool, owner: LeaseOwner): unknown[] {
+  const failures: unknown[] = [];
   // Damaged files, and those that an old release of the reference wrote, are the owner's by what can be read of them:
   // `release()` looks.
   for (const address of pool.addresses()) {
@@ -290,20 +324,16 @@ function del(request: IpamRequest, leases: LeaseBackend): void {
     try {
       pool.release(address, owner);
     } catch (cause) {
-      first ??= cause;
+      failures.push(cause);
     }
   }
-  if (first !== undefined) throw first;
+  return failures;
 }
 
 function check(request: IpamRequest, leases: LeaseBackend): void {
   const conf = parseConf(request);
   const owner = ownerOf(request);
-  using pool = open(request, leases);
-  const has = (address: string): boolean => {
-    const found = pool?.owner(address)?.owner;
-    return found !== undefined && sameOwner(found, owner);
-  };
+  const pools = poolsOf(request, leases);
   const lost = (what: string): CniError =>
     new CniError(
       DIFFERENT,
@@ -312,9 +342,14 @@ function check(request: IpamRequest, leases: LeaseBackend): void {
     );
   const previous = previousIps(request);
   if (previous === undefined) {
-    if (pool === undefined || leasesOf(pool, owner).length === 0) throw lost("a lease");
+    if (!namesOf(pools).some((name) => hasLease(name, owner, leases))) throw lost("a lease");
     return;
   }
+  using pool = open(pools, leases) ?? ((pools.beside && leases.open(pools.beside, { create: false })) || undefined);
+  const has = (address: string): boolean => {
+    const found = pool?.owner(address)?.owner;
+    return found !== undefined && sameOwner(found, owner);
+  };
   const ours = previous.flatMap(({ address }) => {
     const ip = parseCidr(address)?.ip;
     return ip !== undefined && conf.sets.some((set) => rangeOf(set, ip) !== undefined) ? [formatIp(ip)] : [];
@@ -326,7 +361,7 @@ function check(request: IpamRequest, leases: LeaseBackend): void {
 
 function gc(request: IpamRequest, leases: LeaseBackend): void {
   const question = request.gc;
-  using pool = question && open(request, leases);
+  using pool = question && open(poolsOf(request, leases), leases);
   if (question === undefined || pool === undefined) return;
   let first: unknown;
   for (const { address, owner } of pool.list()) {

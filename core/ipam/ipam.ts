@@ -24,6 +24,8 @@ export interface IpamRequest {
   readonly runtimeConfig: JsonObject;
   /** The configuration is the node administrator's, so files that it names may be read. */
   readonly nodeFiles: boolean;
+  /** Who wrote it, where that is a namespace; with `apart` its networks' leases are not those of others of the name. */
+  readonly pool?: { readonly namespace: string; readonly apart: boolean };
   readonly gc?: GarbageQuestion;
 }
 

@@ -3,6 +3,7 @@ import { CniError } from "../base/error.ts";
 import type { Json } from "../base/json.ts";
 import {
   type Author,
+  hasLeasesApart,
   isOfNode,
   openPolicy,
   type Policy,
@@ -63,6 +64,15 @@ test.each([
   [given, "other", false],
 ] as [Policy, string, boolean][])("refuseChosenAddress() %#", (policy, namespace, allowed) => {
   expect(refuseChosenAddress(policy, namespace) === undefined).toBe(allowed);
+});
+
+test.each([
+  [openPolicy, tenant, false],
+  [strict, tenant, true],
+  [strict, { node: true }, false],
+  [given, { namespace: "infra" }, false],
+] as [Policy, Author, boolean][])("hasLeasesApart() %#", (policy, author, apart) => {
+  expect(hasLeasesApart(policy, author)).toBe(apart);
 });
 
 test("isOfNode() tells whose text a configuration is, not who uses it", () => {

@@ -155,6 +155,14 @@ export function refuseBinary(policy: Policy, author: Author, type: string): Refu
   return refuse(`run the CNI binary ${show(type)}`, author, `Add ${show(type)} to "binaries" of the policy file`);
 }
 
+/**
+ * Whether the leases of a network are its namespace's own. In `open` networks of one name share them whoever wrote
+ * them: two namespaces that name one bridge and one range must not give an address twice.
+ */
+export function hasLeasesApart(policy: Policy, author: Author): boolean {
+  return !trusts(policy, author);
+}
+
 /** Whether a pod of `namespace` may choose its IP or MAC address. */
 export function refuseChosenAddress(policy: Policy, namespace: string): Refusal {
   if (!policy.strict || policy.trustedNamespaces.includes(namespace) || policy.chosenAddresses.includes(namespace)) {

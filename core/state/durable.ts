@@ -45,6 +45,8 @@ export interface DurableRecord extends RecordId {
   readonly args: string;
   /** As CNI_PATH had it. */
   readonly path: string;
+  /** As in the header of the journal. */
+  readonly author?: { readonly namespace: string; readonly nodeFile?: true };
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
 }
 

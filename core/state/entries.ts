@@ -20,6 +20,8 @@ export interface AttachmentHeader {
   readonly isDefault: boolean;
   readonly netns: { readonly path: string /** Decimal digits. */; readonly cookie: string };
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid?: string };
+  /** Who wrote the configuration, where that is not the node's administrator. */
+  readonly author?: { readonly namespace: string; readonly nodeFile?: true };
   /** Of the network's configuration: CHECK, and GC, pass the attachment over. */
   readonly disableCheck?: boolean;
   readonly disableGC?: boolean;

@@ -52,12 +52,18 @@ export interface LeasePool extends Disposable {
   setLast(set: number, address: string): void;
 }
 
+export interface OpenPool {
+  readonly create: boolean;
+  /** Another pool of the backend: what is leased there counts as taken. */
+  readonly beside?: string | undefined;
+}
+
 /** Where leases are kept: by us, or in the files of the reference host-local. */
 export interface LeaseBackend {
   /** Pools are directories that a configuration names, not names of ours. */
   readonly usesPaths: boolean;
   /** @returns `undefined` when there is no such pool and `create` is false. @throws {CniError} 5, 104 */
-  open(pool: string, o: { readonly create: boolean }): LeasePool | undefined;
+  open(pool: string, o: OpenPool): LeasePool | undefined;
   pools(): string[];
   /** @throws {CniError} 50 when no lease can be written. */
   probe(): void;
@@ -113,7 +119,7 @@ export class Leases implements LeaseBackend, Disposable {
     this.#quarantine = quarantine;
   }
 
-  open(name: string, o: { readonly create: boolean }): LeasePool | undefined {
+  open(name: string, o: OpenPool): LeasePool | undefined {
     const deadlineMs = deadlineIn(LOCK_MS);
     try {
       for (;;) {
@@ -134,7 +140,7 @@ export class Leases implements LeaseBackend, Disposable {
               dir,
               lock,
               hints: (create) => this.#openHints(create),
-              reference: openPath(`${this.#referenceDir}/${name}`, false),
+              others: this.#others(root, name, o.beside),
               quarantine: this.#quarantine,
             });
           } finally {
@@ -151,6 +157,17 @@ export class Leases implements LeaseBackend, Disposable {
         cause,
       );
     }
+  }
+
+  /** What counts as taken beside the pool's own. */
+  #others(root: Dir, name: string, beside: string | undefined): OtherLeases[] {
+    const names = beside === undefined ? [name] : [name, beside];
+    const others = names.flatMap((each): OtherLeases[] => {
+      const dir = openPath(`${this.#referenceDir}/${each}`, false);
+      return dir === undefined ? [] : [{ dir, parse: parseReferenceLease }];
+    });
+    const dir = beside === undefined ? undefined : root.sub(beside);
+    return dir === undefined ? others : [{ dir, parse: parseLease }, ...others];
   }
 
   /** As the pool's, for one lease. @throws {CniError} 5, 104 */
@@ -214,13 +231,19 @@ export class Leases implements LeaseBackend, Disposable {
   }
 }
 
+/** Leases that are not the pool's to give or to free. */
+interface OtherLeases {
+  readonly dir: Dir;
+  readonly parse: (bytes: Uint8Array) => LeaseOwner | undefined;
+}
+
 class OwnPool implements LeasePool {
   readonly name: string;
   readonly #root: Dir;
   readonly #dir: Dir;
   readonly #lock: Disposable;
   readonly #openHints: (create: boolean) => Dir | undefined;
-  readonly #reference: Dir | undefined;
+  readonly #others: readonly OtherLeases[];
   readonly #quarantine: Quarantine;
   #hints: string[] | undefined;
   #open = true;
@@ -231,7 +254,7 @@ class OwnPool implements LeasePool {
     dir: Dir;
     lock: Disposable;
     hints: (create: boolean) => Dir | undefined;
-    reference: Dir | undefined;
+    others: readonly OtherLeases[];
     quarantine: Quarantine;
   }) {
     this.name = parts.name;
@@ -239,16 +262,16 @@ class OwnPool implements LeasePool {
     this.#dir = parts.dir;
     this.#lock = parts.lock;
     this.#openHints = parts.hints;
-    this.#reference = parts.reference;
+    this.#others = parts.others;
     this.#quarantine = parts.quarantine;
   }
 
   taken(address: string): boolean {
-    return this.#dir.mtimeMs(address) !== undefined || this.#reference?.mtimeMs(address) !== undefined;
+    return this.#dir.mtimeMs(address) !== undefined || this.#takenByOthers(address);
   }
 
   acquire(address: string, owner: LeaseOwner): boolean {
-    if (this.#reference?.mtimeMs(address) !== undefined) return false;
+    if (this.#takenByOthers(address)) return false;
     try {
       return this.#dir.createWhole(address, formatLease(owner));
     } catch (cause) {
@@ -258,6 +281,10 @@ class OwnPool implements LeasePool {
         cause,
       );
     }
+  }
+
+  #takenByOthers(address: string): boolean {
+    return this.#others.some(({ dir }) => dir.mtimeMs(address) !== undefined);
   }
 
   release(address: string, owner: Pick<LeaseOwner, "container" | "ifname">): Released {
@@ -274,8 +301,11 @@ class OwnPool implements LeasePool {
   owner(address: string): Lease | undefined {
     const bytes = this.#read(this.#dir, address);
     if (bytes !== undefined) return { address, owner: parseLease(bytes) };
-    const theirs = this.#reference && this.#read(this.#reference, address);
-    return theirs && { address, owner: parseReferenceLease(theirs) };
+    for (const { dir, parse } of this.#others) {
+      const theirs = this.#read(dir, address);
+      if (theirs !== undefined) return { address, owner: parse(theirs) };
+    }
+    return undefined;
   }
 
   list(): Lease[] {
@@ -286,7 +316,7 @@ class OwnPool implements LeasePool {
   }
 
   addresses(): Set<string> {
-    return new Set([...this.#dir.list(), ...(this.#reference?.list() ?? [])]);
+    return new Set([this.#dir, ...this.#others.map(({ dir }) => dir)].flatMap((dir) => dir.list()));
   }
 
   reclaim(address: string): void {
@@ -356,7 +386,7 @@ class OwnPool implements LeasePool {
       this.#root.removeDir(this.name);
     } finally {
       this.#lock[Symbol.dispose]();
-      this.#reference?.[Symbol.dispose]();
+      for (const { dir } of this.#others) dir[Symbol.dispose]();
       this.#dir[Symbol.dispose]();
     }
   }

@@ -15,6 +15,7 @@ import {
   type LeaseBackend,
   type LeaseOwner,
   type LeasePool,
+  type OpenPool,
   parseReferenceLease,
   type Released,
   sameOwner,
@@ -34,10 +35,10 @@ export class ReferenceLeases implements LeaseBackend {
     this.#dataDir = dataDir;
   }
 
-  open(name: string, o: { readonly create: boolean }): LeasePool | undefined {
+  open(name: string, o: OpenPool): LeasePool | undefined {
     const path = `${this.#dataDir}/${name}`;
     try {
-      const dir = Dir.open(path, o);
+      const dir = Dir.open(path, { create: o.create });
       let lock: Disposable | undefined;
       try {
         lock = lockFile(`${path}/lock`, { deadlineMs: deadlineIn(LOCK_MS) });
@@ -46,13 +47,22 @@ export class ReferenceLeases implements LeaseBackend {
             remedy: `Try again; "fuser ${path}/lock" names the process`,
           });
         }
-        return new ReferencePool(name, dir, lock);
+        return new ReferencePool(name, dir, lock, this.#beside(o.beside));
       } finally {
         if (lock === undefined) dir[Symbol.dispose]();
       }
     } catch (cause) {
       if (isErrno(cause, Errno.ENOENT) && !o.create) return undefined;
       throw ioFailure(`Cannot open the leases of "${name}"`, `Check that "${path}" can be read and written`, cause);
+    }
+  }
+
+  #beside(name: string | undefined): Dir | undefined {
+    try {
+      return name === undefined ? undefined : Dir.open(`${this.#dataDir}/${name}`);
+    } catch (cause) {
+      if (isErrno(cause, Errno.ENOENT)) return undefined;
+      throw cause;
     }
   }
 
@@ -82,19 +92,22 @@ class ReferencePool implements LeasePool {
   readonly name: string;
   readonly #dir: Dir;
   readonly #lock: Disposable;
+  readonly #beside: Dir | undefined;
   #open = true;
 
-  constructor(name: string, dir: Dir, lock: Disposable) {
+  constructor(name: string, dir: Dir, lock: Disposable, beside: Dir | undefined) {
+    this.#beside = beside;
     this.name = name;
     this.#dir = dir;
     this.#lock = lock;
   }
 
   taken(address: string): boolean {
-    return this.#dir.mtimeMs(address) !== undefined;
+    return this.#dir.mtimeMs(address) !== undefined || this.#beside?.mtimeMs(address) !== undefined;
   }
 
   acquire(address: string, owner: LeaseOwner): boolean {
+    if (this.#beside?.mtimeMs(address) !== undefined) return false;
     try {
       return this.#dir.createWhole(address, encoder.encode(`${owner.container}\r\n${owner.ifname}`));
     } catch (cause) {
@@ -132,7 +145,7 @@ class ReferencePool implements LeasePool {
   }
 
   addresses(): Set<string> {
-    return new Set(this.#dir.list());
+    return new Set([...this.#dir.list(), ...(this.#beside?.list() ?? [])]);
   }
 
   reclaim(address: string): void {
@@ -170,5 +183,6 @@ class ReferencePool implements LeasePool {
     this.#open = false;
     this.#lock[Symbol.dispose]();
     this.#dir[Symbol.dispose]();
+    this.#beside?.[Symbol.dispose]();
   }
 }

@@ -1,13 +1,18 @@
 /** Who wrote a network's configuration, and what follows for files of the node and for addresses. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
 import { TestNetns } from "../support/netns.ts";
 import { bridge, TestNode, Witness } from "../support/node.ts";
+import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, requires, root } from "../support/requires.ts";
 
-requires(...root, built)("whose configuration it is", () => {
+requires(
+  ...root,
+  built,
+  hasPeer("reference"),
+)("whose configuration it is", () => {
   let node: TestNode;
   let pod: TestNetns;
   let witness: Witness;
@@ -28,6 +33,10 @@ requires(...root, built)("whose configuration it is", () => {
 
   beforeAll(async () => {
     node = await TestNode.settled();
+    node.link("host-local");
+    node.link("bridge");
+    copyFileSync(peerFile("reference", "bridge"), join(node.bin, "ref-bridge"));
+    chmodSync(join(node.bin, "ref-bridge"), 0o755);
     writeFileSync(join(node.directory, "resolv.conf"), "nameserver 10.0.0.53\n", { mode: 0o644 });
   });
   afterAll(() => node?.[Symbol.dispose]());
@@ -55,5 +64,75 @@ requires(...root, built)("whose configuration it is", () => {
     node.network("reader", plugin({ resolvConf: "/etc/shadow" }));
     const conf = node.conf(bridge, "reader");
     expect(node.answer("ADD", { pod, conf }).error).toMatchObject({ code: 101 });
+  });
+
+  test("a CNI binary that runs host-local for a definition leads it to no path of the node", () => {
+    const dataDir = node.at("/var/lib/cni/elsewhere");
+    node.network("binary", { type: "ref-bridge", bridge: "br0", ipam: ipam({ dataDir: "/var/lib/cni/elsewhere" }) });
+    const conf = node.conf(bridge, "binary");
+    node.ok("ADD", { pod, conf });
+    expect(existsSync(dataDir)).toBe(false);
+    node.ok("CHECK", { pod, conf });
+    node.ok("DEL", { pod, conf });
+    node.network("reader", { type: "ref-bridge", bridge: "br0", ipam: ipam({ resolvConf: "/etc/shadow" }) });
+    expect(node.answer("ADD", { pod, conf: node.conf(bridge, "reader") }).error).toMatchObject({ code: 101 });
+    rmSync(node.at("/var/lib/cni/networks"), { recursive: true });
+  });
+
+  test("in a file of the node dataDir is what it says", () => {
+    file("paths", { type: "ref-bridge", bridge: "br0", ipam: ipam({ dataDir: "/var/lib/cni/elsewhere" }) });
+    standFor("paths");
+    const conf = node.conf(bridge, "paths");
+    node.ok("ADD", { pod, conf });
+    expect(existsSync(node.at("/var/lib/cni/elsewhere/paths/10.79.0.2"))).toBe(true);
+    node.ok("DEL", { pod, conf });
+    expect(existsSync(node.at("/var/lib/cni/elsewhere/paths/10.79.0.2"))).toBe(false);
+    rmSync(node.at("/var/lib/cni/elsewhere"), { recursive: true });
+  });
+
+  test("the policy holds below a CNI binary, and the meta-plugin is not to be had there", () => {
+    const policyFile = join(node.directory, "policy.json");
+    writeFileSync(policyFile, JSON.stringify({ strict: true, binaries: [{ types: ["runs"] }] }), { mode: 0o644 });
+    // What flannel does: it runs another plugin with a configuration of its own making.
+    for (const [name, type] of [
+      ["links", "bridge"],
+      ["whole", "patchbay"],
+    ] as const) {
+      const inner = { cniVersion: "1.1.0", name: "inner", type, bridge: "br0", defaultNetwork: { type: "bridge" } };
+      node.script("runs", `cat >/dev/null; echo '${JSON.stringify(inner)}' | exec ${join(node.bin, type)}`);
+      node.network(name, { type: "runs" }, "team-a");
+      const conf = node.conf(bridge, `team-a/${name}`, { policyFile });
+      expect(node.answer("ADD", { pod, conf }).error).toMatchObject({ code: 101 });
+    }
+  });
+
+  test("in strict a namespace can neither exhaust nor free the leases of another, in open they share them", () => {
+    const policyFile = join(node.directory, "strict.json");
+    writeFileSync(policyFile, JSON.stringify({ strict: true, hostLinks: [{ links: ["br0"] }] }), { mode: 0o644 });
+    const one = { name: "shared", ...plugin({ rangeStart: "10.79.0.2", rangeEnd: "10.79.0.2" }) };
+    for (const namespace of ["team-a", "team-b"]) node.network("one", one, namespace);
+    const of = (namespace: string, more: Document): { pod: TestNetns; container: string; conf: Document } => ({
+      pod: TestNetns.create(namespace),
+      container: namespace,
+      conf: node.conf(bridge, `${namespace}/one`, more),
+    });
+    const [a, b] = [of("team-a", { policyFile }), of("team-b", { policyFile })];
+    node.ok("ADD", a);
+    node.ok("ADD", b);
+    expect([node.leases("team-a:shared"), node.leases("team-b:shared")]).toEqual([["10.79.0.2"], ["10.79.0.2"]]);
+    node.ok("CHECK", a);
+    node.ok("DEL", b);
+    const valid = [{ containerID: "team-b", ifname: "eth0" }];
+    node.ok("GC", { conf: { ...b.conf, "cni.dev/valid-attachments": valid } });
+    expect([node.leases("team-a:shared"), node.leases("team-b:shared")]).toEqual([["10.79.0.2"], []]);
+    // Without the policy the address is the bridge's, not the namespace's.
+    const open = { ...b, conf: node.conf(bridge, "team-b/one") };
+    const first = { ...a, container: "first", conf: node.conf(bridge, "team-a/one") };
+    expect(node.answer("ADD", { ...first, pod }).error).toMatchObject({ code: 11 });
+    node.ok("DEL", a);
+    node.ok("ADD", { ...first, pod });
+    expect(node.answer("ADD", open).error).toMatchObject({ code: 11 });
+    node.ok("DEL", { ...first, pod });
+    for (const each of [a, b]) each.pod[Symbol.dispose]();
   });
 });
