@@ -1,6 +1,7 @@
 /** One CNI call: which plugin we are, which command, and what goes to stdout. */
 
 import { addPod } from "../core/attach/add.ts";
+import { BuiltIns } from "../core/attach/built-ins.ts";
 import { checkCall } from "../core/attach/check.ts";
 import { deleteCall } from "../core/attach/delete.ts";
 import { collectGarbage } from "../core/attach/gc.ts";
@@ -17,7 +18,8 @@ import { type AuthorAbove, authorAbove } from "../core/delegate/author.ts";
 import { ipams } from "../core/ipam/ipams.ts";
 import { nameOfConf, parseMetaConf } from "../core/plan/conf.ts";
 import { deadlineIn } from "../core/sys/clock.ts";
-import { type Embedded, embedded } from "./embedded.ts";
+import type { Stop } from "../core/sys/stop.ts";
+import { embedded } from "./embedded.ts";
 import { parseConf, validAttachments } from "./input.ts";
 import { runIpamPlugin } from "./ipam.ts";
 import { logTo } from "./log.ts";
@@ -25,12 +27,20 @@ import { readPolicy } from "./policy.ts";
 
 /** The process reads and writes by these; they come with what needs them. */
 export { readBounded, writeText } from "../core/sys/files.ts";
+export { takeLog } from "./log.ts";
 
 export interface Process {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** `argv[0]`: the name of the link that we were started by. */
   readonly startedAs: string;
   readInput(): Uint8Array;
+  /** Of a process that stays when the operation is over. */
+  readonly worker?: {
+    /** Asks this operation to end. */
+    readonly stop: Stop;
+    /** Gets what the operation holds. */
+    readonly resources: DisposableStack;
+  };
 }
 
 const META = "patchbay";
@@ -47,15 +57,15 @@ export interface Answer {
 /**
  * Runs the call; whatever goes wrong is in the answer, in the version of the configuration.
  *
- * @param carried The engine's library and the built-in plugins.
+ * @param builtIns Of the process, which runs this call alone or, as a worker, many.
  */
-export function runCni(process: Process, carried: Embedded = embedded): Answer {
+export function runCni(process: Process, builtIns = carriedBuiltIns()): Answer {
   let version: string = NEWEST;
   try {
     const invocation = parseEnvironment(process.environment);
     const doc = parseConf(process.readInput(), invocation.command);
     version = versionOf(doc);
-    const document = run(process, carried, invocation, doc);
+    const document = run(process, builtIns, invocation, doc);
     return { exit: 0, ...(document && { document }) };
   } catch (thrown) {
     return { exit: 1, document: { cniVersion: version, ...CniError.from(thrown).toJSON() } };
@@ -68,18 +78,23 @@ function versionOf(doc: Json): string {
   return (typeof value === "string" && knownVersion(value)) || NEWEST;
 }
 
-function run(process: Process, carried: Embedded, invocation: Invocation, doc: Json): JsonObject | undefined {
-  const type = whoAmI(process.startedAs, doc, carried);
+/** Those that the binary carries. */
+export const carriedBuiltIns = (): BuiltIns => new BuiltIns(embedded, embedded.plugins);
+
+function run(process: Process, builtIns: BuiltIns, invocation: Invocation, doc: Json): JsonObject | undefined {
+  const type = whoAmI(process.startedAs, doc, builtIns);
   const above = authorAbove(process.environment);
   if (ipams.has(type)) return runIpamPlugin(type, invocation, doc, above);
-  // Never disposed of: the process ends right after, and what it holds goes with it sooner than by our hands.
-  const node = new Node({ environment: process.environment, library: carried, plugins: carried.plugins });
+  const node = new Node({ environment: process.environment, builtIns });
   const operation = new Operation(invocation.command, node);
-  node.log = logTo({
+  node.log = logTo(process.environment, {
     operation: operation.id,
     ...("containerId" in invocation && { container: invocation.containerId }),
   });
-  if (invocation.command === "ADD" || invocation.command === "DEL") node.installStop();
+  // A process that ends right after is rid of what it holds sooner than by our hands.
+  process.worker?.resources.use(node);
+  if (process.worker !== undefined) node.stop = process.worker.stop;
+  else if (invocation.command === "ADD" || invocation.command === "DEL") node.installStop();
   let error: CniError | undefined;
   try {
     if (type !== META) return runSingle(invocation, type, doc, above, operation);
@@ -95,8 +110,8 @@ function run(process: Process, carried: Embedded, invocation: Invocation, doc: J
 }
 
 /** The link's name where it is one of ours, else the configuration's `type`, else the meta-plugin. */
-function whoAmI(startedAs: string, doc: Json, carried: Embedded): string {
-  const isOurs = (name: string): boolean => Object.hasOwn(carried.plugins, name) || ipams.has(name);
+function whoAmI(startedAs: string, doc: Json, builtIns: BuiltIns): string {
+  const isOurs = (name: string): boolean => builtIns.has(name) || ipams.has(name);
   const name = startedAs.slice(startedAs.lastIndexOf("/") + 1);
   if (isOurs(name)) return name;
   const type = isObject(doc) ? typeOf(doc) : "";

@@ -1,5 +1,6 @@
 /** `patchbay gc`: removes what belongs to no sandbox of the container runtime. */
 import { existsSync, writeSync } from "node:fs";
+import { BuiltIns } from "../core/attach/built-ins.ts";
 import { Node } from "../core/attach/node.ts";
 import { Operation } from "../core/attach/operation.ts";
 import { findOrphans, type Orphan, removeOrphan } from "../core/attach/reconcile.ts";
@@ -20,7 +21,8 @@ interface Outcome {
 
 export async function gc(values: Values): Promise<number> {
   const interval = seconds(values.interval, INTERVAL_SECONDS, "--interval");
-  using node = new Node({ environment: process.env, library: embedded, plugins: embedded.plugins });
+  using builtIns = new BuiltIns(embedded, embedded.plugins);
+  using node = new Node({ environment: process.env, builtIns });
   const operation = new Operation("gc", node);
   const outcomes = await collect(operation, values, interval);
   const earlier = node.store.foreign().filter((generation) => generation.earlierBoot);

@@ -1,5 +1,6 @@
 /** `patchbay status`: what is attached on this node, from the journals alone. */
 import { writeSync } from "node:fs";
+import { BuiltIns } from "../core/attach/built-ins.ts";
 import { Node } from "../core/attach/node.ts";
 import { isObject, type Json, type JsonObject } from "../core/base/json.ts";
 import type { Journal } from "../core/state/journal.ts";
@@ -19,7 +20,8 @@ interface Row {
 }
 
 export function status(values: Values): number {
-  using node = new Node({ environment: process.env, library: embedded, plugins: embedded.plugins });
+  using builtIns = new BuiltIns(embedded, embedded.plugins);
+  using node = new Node({ environment: process.env, builtIns });
   if (values.networks === true) return showNetworks(node, values.json === true);
   const rows = node.store
     .containers()

@@ -3,6 +3,7 @@ import { parseIfName, parseNetnsPath } from "../base/brand.ts";
 import { Code } from "../base/error.ts";
 import { container, header, options, Scratch } from "../state/support.ts";
 import { replaceDead } from "./add.ts";
+import { BuiltIns } from "./built-ins.ts";
 import { Node } from "./node.ts";
 import { Operation } from "./operation.ts";
 
@@ -16,7 +17,7 @@ beforeEach(() => {
   const file = { path: "", sha256: "", bytes: 0 };
   const library = { inBinary: false, libwasmtime: file, libgcc: file };
   const [runDir, libDir] = [`${scratch.path}/run`, `${scratch.path}/lib`];
-  node = new Node({ environment: {}, library, plugins: {}, runDir, libDir });
+  node = new Node({ environment: {}, builtIns: new BuiltIns(library, {}), runDir, libDir });
 });
 afterEach(() => {
   node[Symbol.dispose]();

@@ -1,36 +1,26 @@
 /** The node that an operation works on: everything outside the process, opened when it is first needed. */
 import type { NetnsPath } from "../base/brand.ts";
-import { CniError, Code } from "../base/error.ts";
 import type { BuiltIn, DelegateNode, VersionCache } from "../delegate/node.ts";
-import { Engine, type Module } from "../engine/engine.ts";
-import { type EmbeddedLibrary, findLibrary } from "../engine/library.ts";
+import type { Engine, Module } from "../engine/engine.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { openKernel } from "../kernel/real.ts";
-import { carriedManifest } from "../policy/manifest.ts";
 import { openPolicy, type Policy } from "../policy/policy.ts";
 import { Store } from "../state/store.ts";
 import { bootId, deadlineIn } from "../sys/clock.ts";
 import { Errno, isErrno } from "../sys/error.ts";
-import { readEmbedded } from "../sys/files.ts";
 import { findNetns } from "../sys/find-netns.ts";
 import { Netns } from "../sys/netns.ts";
-import { StopSignal } from "../sys/stop.ts";
+import { type Stop, StopSignal } from "../sys/stop.ts";
+import type { BuiltIns } from "./built-ins.ts";
 import { fileVersionCache } from "./version-cache.ts";
 
 /** What an undo may take at the least, however little of the operation's time is left. */
 const UNDO_MS = 30_000;
 
-/** A built-in as the binary carries it. */
-export interface EmbeddedPlugin {
-  readonly manifestText: string;
-  readonly artifactPath: string;
-  readonly sha256: string;
-}
-
 export interface NodeOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly library: EmbeddedLibrary;
-  readonly plugins: Readonly<Record<string, EmbeddedPlugin>>;
+  /** Outlive the node: a worker has one for all its operations. */
+  readonly builtIns: BuiltIns;
   /** `/run/patchbay` and `/var/lib/patchbay` unless told. */
   readonly runDir?: string | undefined;
   readonly libDir?: string | undefined;
@@ -55,16 +45,13 @@ export class Node implements DelegateNode, Disposable {
   policyFile: string | undefined;
   delegateTimeoutMs = 30_000;
   deadlineMs = deadlineIn(100_000);
-  stop: StopSignal | undefined;
+  stop: Stop | undefined;
   log: Log = () => {};
   readonly #options: NodeOptions;
   readonly #stack = new DisposableStack();
-  readonly #builtIns = new Map<string, BuiltIn>();
-  readonly #modules = new Map<string, Module>();
   #own: Netns | undefined;
   #host: Kernel | undefined;
   #store: Store | undefined;
-  #engine: Engine | undefined;
 
   constructor(options: NodeOptions) {
     this.environment = options.environment;
@@ -129,49 +116,18 @@ export class Node implements DelegateNode, Disposable {
   }
 
   builtIn(type: string): BuiltIn | undefined {
-    const known = this.#builtIns.get(type);
-    if (known !== undefined) return known;
-    const carried = Object.hasOwn(this.#options.plugins, type) ? this.#options.plugins[type] : undefined;
-    if (carried === undefined) return undefined;
-    const plugin: BuiltIn = {
-      manifest: carriedManifest(carried.manifestText),
-      sha256: carried.sha256,
-      artifact: () => readEmbedded(carried.artifactPath),
-    };
-    this.#builtIns.set(type, plugin);
-    return plugin;
+    return this.#options.builtIns.get(type);
   }
 
   engine(): Engine {
-    if (this.#engine === undefined) {
-      try {
-        using library = findLibrary(this.#options.library);
-        this.#engine = this.#stack.use(Engine.open(library));
-      } catch (cause) {
-        throw new CniError(
-          Code.IoFailure,
-          `Cannot load the engine that runs built-in plugins: ${cause instanceof Error ? cause.message : cause}`,
-          {
-            remedy: "Make a directory where files may be executed: .patchbay beside the binary, or /var/lib/patchbay",
-            cause,
-          },
-        );
-      }
-    }
-    return this.#engine;
+    return this.#options.builtIns.engine();
   }
 
   module(plugin: BuiltIn): Module {
-    let module = this.#modules.get(plugin.sha256);
-    if (module === undefined) {
-      module = this.#stack.use(this.engine().load(plugin.artifact()));
-      this.#modules.set(plugin.sha256, module);
-    }
-    return module;
+    return this.#options.builtIns.module(plugin);
   }
 
   [Symbol.dispose](): void {
-    this.#modules.clear();
     this.#stack[Symbol.dispose]();
   }
 }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { Code } from "../base/error.ts";
 import { container, header, options, Scratch } from "../state/support.ts";
+import { BuiltIns } from "./built-ins.ts";
 import { Node } from "./node.ts";
 import { Operation } from "./operation.ts";
 import { findOrphans, removeOrphan } from "./reconcile.ts";
@@ -15,7 +16,7 @@ beforeEach(() => {
   const file = { path: "", sha256: "", bytes: 0 };
   const library = { inBinary: false, libwasmtime: file, libgcc: file };
   const [runDir, libDir] = [`${scratch.path}/run`, `${scratch.path}/lib`];
-  node = new Node({ environment: {}, library, plugins: {}, runDir, libDir });
+  node = new Node({ environment: {}, builtIns: new BuiltIns(library, {}), runDir, libDir });
   operation = new Operation("gc", node);
 });
 afterEach(() => {

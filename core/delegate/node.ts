@@ -8,7 +8,7 @@ import type { Manifest } from "../policy/manifest.ts";
 import type { Author, Policy } from "../policy/policy.ts";
 import type { Journal } from "../state/journal.ts";
 import type { Store } from "../state/store.ts";
-import type { StopSignal } from "../sys/stop.ts";
+import type { Stop } from "../sys/stop.ts";
 
 /** A plugin that the binary carries. */
 export interface BuiltIn {
@@ -41,7 +41,7 @@ export interface DelegateNode {
   readonly delegateTimeoutMs: number;
   /** A point on the monotonic clock at which the whole operation must have ended. */
   readonly deadlineMs: number;
-  readonly stop: StopSignal | undefined;
+  readonly stop: Stop | undefined;
   readonly versions: VersionCache;
   log(level: "debug" | "info" | "warn" | "error", message: string, cause?: unknown): void;
 }

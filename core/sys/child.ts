@@ -5,7 +5,7 @@ import { Fd } from "./fd.ts";
 import { check, cstring, errno, libc, libcProcesses, Open, syscall } from "./libc.ts";
 import { POLLIN, POLLOUT, Poll } from "./poll.ts";
 import { type ProcessId, processStat } from "./process-id.ts";
-import type { StopSignal } from "./stop.ts";
+import type { Stop } from "./stop.ts";
 
 export { endGroup } from "./group.ts";
 export { isAlive, ownProcessId, type ProcessId } from "./process-id.ts";
@@ -26,7 +26,7 @@ export interface ChildSpec {
   /** Hears of the process before anything is written to its stdin. If it throws, the process is ended. */
   onStart?(id: ProcessId): void;
   /** Ends the process when it is requested. */
-  readonly stop?: Pick<StopSignal, "requested" | "fd">;
+  readonly stop?: Stop;
 }
 
 export interface ChildOutcome {

@@ -59,11 +59,19 @@ function mapCode(code: Uint8Array): number {
   return at;
 }
 
+/** Says that somebody wants an operation to end. */
+export interface Stop {
+  /** True once it is wanted; it stays so. */
+  readonly requested: boolean;
+  /** For poll(2): readable once it is wanted. */
+  readonly fd: number;
+}
+
 /**
  * SIGTERM and SIGINT, noticed while the process is blocked in poll(2) or runs a guest and no JavaScript can run: the
  * handler adds to an eventfd, which poll(2) then reports.
  */
-export class StopSignal implements Disposable {
+export class StopSignal implements Stop, Disposable {
   readonly #event: Fd;
   readonly #former: ReadonlyArray<readonly [number, Uint8Array]>;
 
@@ -93,12 +101,10 @@ export class StopSignal implements Disposable {
     }
   }
 
-  /** True once a signal has come; it stays so. */
   get requested(): boolean {
     return pollOne(this.#event.raw, POLLIN, 0) !== 0;
   }
 
-  /** For poll(2): readable once a signal has come. */
   get fd(): number {
     return this.#event.raw;
   }

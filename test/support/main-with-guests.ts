@@ -6,12 +6,13 @@
 import { readFileSync, writeSync } from "node:fs";
 import { runCni } from "../../cmd/cni.ts";
 import { embedded } from "../../cmd/embedded.ts";
+import { BuiltIns } from "../../core/attach/built-ins.ts";
 
 function main(): void {
   const guests = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8"));
   const { exit, document } = runCni(
     { environment: process.env, startedAs: "patchbay", readInput: () => readFileSync(0) },
-    { ...embedded, plugins: { ...embedded.plugins, ...guests } },
+    new BuiltIns(embedded, { ...embedded.plugins, ...guests }),
   );
   if (document !== undefined) writeSync(1, `${JSON.stringify(document)}\n`);
   process.exit(exit);
