@@ -357,7 +357,7 @@ class OwnPool implements LeasePool {
     while (hints.length < set) hints.push("");
     hints[set] = address;
     try {
-      this.#openHints(true)?.replace(this.name, encoder.encode(hints.join(" ")));
+      this.#openHints(true)?.overwrite(this.name, encoder.encode(hints.join(" ")));
     } catch {
       // The next search begins at the start of the range: slower, not wrong.
     }

@@ -178,6 +178,19 @@ export class Dir implements Disposable {
     if (o.durable) this.#sync();
   }
 
+  /**
+   * Writes a file in place, for what may be lost: a reader can find it empty, or one text on top of another.
+   * It takes half the time of `replace()`.
+   *
+   * @throws {SysError}
+   */
+  overwrite(name: string, bytes: Uint8Array): void {
+    const path = this.#path(component(name));
+    using file = this.#create(name, Open.WRITE | Open.CREATE);
+    writeAll(file.raw, bytes, path);
+    check(libc().ftruncate(file.raw, bytes.length), "ftruncate", path);
+  }
+
   #fill(file: Fd, path: string, bytes: Uint8Array, durable: boolean): void {
     check(libc().fchmod(file.raw, 0o600), "fchmod", path);
     writeAll(file.raw, bytes, path);
