@@ -7,7 +7,7 @@ import { parseIpJson, sh } from "../test/support/netns.ts";
 import { hasPeer, peerFile } from "../test/support/peers.ts";
 import { distBinary, requires, root } from "../test/support/requires.ts";
 import { type FakeApi, startApi } from "./api.ts";
-import { apiNetworks, groups, makePlan, nodeCommands, type Step, type Subject, selection, subjects } from "./plan.ts";
+import { apiNetworks, groups, makePlans, nodeCommands, type Step, type Subject, selection, subjects } from "./plan.ts";
 
 const inNode = ["a node of its own (scripts/in-node.sh)", process.env.PATCHBAY_NODE === "1"] as const;
 
@@ -73,9 +73,10 @@ requires(
     await run(unmake, n);
   }
 
-  const plan = (): ReturnType<typeof makePlan> =>
-    makePlan({ rounds: 1, scratch, patchbay: existsSync(distBinary) ? distBinary : undefined, apiUrl: api.url });
-  const members = (group: string): readonly Subject[] => plan().find((one) => one.name === group)?.subjects ?? [];
+  const plans = (): ReturnType<typeof makePlans> =>
+    makePlans({ rounds: 1, scratch, patchbay: existsSync(distBinary) ? distBinary : undefined, apiUrl: api.url });
+  const members = (group: string): readonly Subject[] =>
+    [...plans().alone, ...plans().worker].find((one) => one.name === group)?.subjects ?? [];
 
   test.each([
     [groups.bridge, ["eth0 1", "lo 0"]],

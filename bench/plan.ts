@@ -43,8 +43,11 @@ export const groups = {
   version: "VERSION",
   bridge: "bridge + host-local",
   pod: "pod with three networks",
+  bridgeAlone: "bridge + host-local, no worker",
+  podAlone: "pod with three networks, no worker",
   mixed: "pod with three networks, one a CNI binary",
   burst: "32 pods at once",
+  burstAlone: "32 pods at once, no worker",
   cold: "first start, not in the page cache",
 } as const;
 export const subjects = {
@@ -196,7 +199,13 @@ function versionSubject(name: string, plugin: string, cold?: readonly string[]):
   return { name, steps: [{ ...step, ...(cold && { cold }) }] };
 }
 
-export function makePlan(input: PlanInput): Group[] {
+/** Both are run in one go: `alone` first, then a worker is started, then `worker`. */
+export interface Plans {
+  readonly alone: readonly Group[];
+  readonly worker: readonly Group[];
+}
+
+export function makePlans(input: PlanInput): Plans {
   const { patchbay } = input;
   const referenceBridge = peerFile("reference", "bridge");
   const referencePath = referenceBridge.replace(/\/bridge$/, "");
@@ -209,28 +218,20 @@ export function makePlan(input: PlanInput): Group[] {
   });
   const ours = patchbay === undefined ? undefined : { ...input, patchbay };
   const few = Math.max(1, Math.round(input.rounds / 10));
-  return [
+  const bridgeSubjects = [
+    ours && bridgeSubject(ours),
+    both(subjects.reference, referenceBridge, referencePath, defaultNetwork("ref0", subnet(1, 0))),
+  ];
+  const podSubjects = [ours && patchbaySubject(ours, false), floorSubject(), multusSubject(input, false, 2)];
+  const alone = [
     group(groups.version, [
       ours && versionSubject(subjects.ours, ours.patchbay),
       versionSubject(subjects.reference, referenceBridge),
       versionSubject(subjects.multus, multus),
     ]),
-    group(groups.bridge, [
-      ours && bridgeSubject(ours),
-      both(subjects.reference, referenceBridge, referencePath, defaultNetwork("ref0", subnet(1, 0))),
-    ]),
-    group(groups.pod, [
-      ours && patchbaySubject(ours, false),
-      floorSubject(),
-      multusSubject(input, false, 2),
-      multusSubject(input, true, 3),
-    ]),
-    group(groups.mixed, [ours && patchbaySubject(ours, true), multusSubject(input, false, 2)]),
-    group(
-      groups.burst,
-      [ours && patchbaySubject(ours, false, 32), multusSubject(input, false, 2, 32), floorSubject(32)],
-      few,
-    ),
+    group(groups.bridgeAlone, bridgeSubjects),
+    group(groups.podAlone, podSubjects),
+    group(groups.burstAlone, [ours && patchbaySubject(ours, false, 32)], few),
     group(
       groups.cold,
       [
@@ -241,6 +242,17 @@ export function makePlan(input: PlanInput): Group[] {
       few,
     ),
   ];
+  const worker = [
+    group(groups.bridge, bridgeSubjects),
+    group(groups.pod, [...podSubjects, multusSubject(input, true, 3)]),
+    group(groups.mixed, [ours && patchbaySubject(ours, true), multusSubject(input, false, 2)]),
+    group(
+      groups.burst,
+      [ours && patchbaySubject(ours, false, 32), multusSubject(input, false, 2, 32), floorSubject(32)],
+      few,
+    ),
+  ];
+  return { alone, worker };
 }
 
 /** Patchbay called by the name of its built-in bridge, as a runtime calls the reference bridge. */

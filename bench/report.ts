@@ -20,6 +20,18 @@ export interface Measure {
   readonly PerSecond?: number;
 }
 
+/** What the worker spent that ran beside the groups that name no other. */
+export interface WorkerMeasure {
+  /** What it took over; the processes did the rest themselves. */
+  readonly operations: number;
+  readonly cpuMs: number;
+  readonly peakBytes: number;
+  /** A second after the last operation. */
+  readonly idleBytes: number;
+  /** Of those, what is no page of a file that every process of the program shares. */
+  readonly idleOwnBytes: number;
+}
+
 /** Ours in `group` and `step` is at most `ratio` times `peer`'s median wall time. */
 export interface Budget {
   readonly what: string;
@@ -67,11 +79,11 @@ export function judge(measures: readonly Measure[]): Verdict[] {
       met: found === undefined ? undefined : found <= ratio && own?.Failed === 0,
     };
   });
-  const add = of(groups.pod, subjects.ours, "add");
+  const add = of(groups.podAlone, subjects.ours, "add"); // the whole of it in one process
   verdicts.push({
     what: "three networks, peak memory of an ADD",
     ours: add ? megabytes(add.PeakBytes) : "–",
-    peer: peakOf(of(groups.pod, subjects.multus, "add")),
+    peer: peakOf(of(groups.podAlone, subjects.multus, "add")),
     found: add ? megabytes(add.PeakBytes) : "–",
     budget: `≤ ${megabytes(peakBudget)}`,
     met: add && add.PeakBytes <= peakBudget,
@@ -106,6 +118,12 @@ export function budgetTable(verdicts: readonly Verdict[]): string {
   return table(["what", "Patchbay", "beside", "found", "budget", ""], rows);
 }
 
+export function workerLine(worker: WorkerMeasure | undefined): string {
+  if (worker === undefined) return "No worker was measured.";
+  const { operations, cpuMs, peakBytes, idleBytes, idleOwnBytes } = worker;
+  return `The worker took ${operations} operations over and spent ${ms(cpuMs / operations)} ms of CPU on each. It had ${megabytes(peakBytes)} at its largest; idle ${megabytes(idleBytes)}, of which ${megabytes(idleBytes - idleOwnBytes)} are pages of the binary and the libraries.`;
+}
+
 /** Everything measured, a row a step. */
 export function measureTable(measures: readonly Measure[]): string {
   const rows = measures.map((m) => [
@@ -129,21 +147,26 @@ export interface Machine {
 
 /** For the README: Patchbay beside Multus with the reference plugins, out of the figures of docs/performance.md. */
 export function readmeTable(measures: readonly Measure[]): string {
-  const cells = (group: string, step: string, text: (m: Measure) => string): string[] =>
-    [subjects.ours, subjects.multus].map((subject) => {
-      const found = measures.find((m) => m.Group === group && m.Subject === subject && m.Step === step);
-      return found === undefined ? "–" : text(found);
-    });
+  const cell = (group: string, subject: string, step: string, text: (m: Measure) => string): string => {
+    const found = measures.find((m) => m.Group === group && m.Subject === subject && m.Step === step);
+    return found === undefined ? "–" : text(found);
+  };
   const wall = (m: Measure): string => `${ms(m.WallMs)} ms`;
   const rate = (m: Measure): string => `${(m.PerSecond ?? 0).toFixed(0)} ADD/s, ${m.Failed} of ${m.Runs} failed`;
+  const row = (what: string, group: string, alone: string, step: string, text: (m: Measure) => string): string[] => [
+    what,
+    cell(group, subjects.ours, step, text),
+    cell(alone, subjects.ours, step, text),
+    cell(group, subjects.multus, step, text),
+  ];
   return `${table(
-    ["", "Patchbay", "Multus thin v4.2.2, reference plugins v1.9.1"],
+    ["", "Patchbay, a worker on the node", "no worker", "Multus thin v4.2.2, reference plugins v1.9.1"],
     [
-      ["VERSION", ...cells(groups.version, "version", wall)],
-      ["pod with three networks, ADD", ...cells(groups.pod, "add", wall)],
-      ["the same, DEL", ...cells(groups.pod, "del", wall)],
-      ["largest process of that ADD", ...cells(groups.pod, "add", (m) => megabytes(m.PeakBytes))],
-      ["32 such pods at once", ...cells(groups.burst, "add", rate)],
+      row("pod with three networks, ADD", groups.pod, groups.podAlone, "add", wall),
+      row("the same, DEL", groups.pod, groups.podAlone, "del", wall),
+      row("largest process of that ADD", groups.pod, groups.podAlone, "add", (m) => megabytes(m.PeakBytes)),
+      row("32 such pods at once", groups.burst, groups.burstAlone, "add", rate),
+      row("VERSION", groups.version, groups.version, "version", wall),
     ],
   )}
 
@@ -158,7 +181,12 @@ export function withTable(text: string, body: string): string {
 }
 
 /** docs/performance.md, whole. */
-export function page(measures: readonly Measure[], machine: Machine, rounds: number): string {
+export function page(
+  measures: readonly Measure[],
+  worker: WorkerMeasure | undefined,
+  machine: Machine,
+  rounds: number,
+): string {
   return `# Performance
 
 Made by \`npm run bench\`: whole processes, from fork to exit, each in turn with the others, ${rounds} rounds; medians. The
@@ -167,6 +195,10 @@ peers are built from their own sources in the same run. On ${machine.cores} core
 A pod with three networks is a bridge with gateway and default route, a macvlan and a second bridge, addresses from
 host-local. The raw netlink floor (\`bench/floor\`) is one Go process that makes the same links, addresses and routes from
 constants: no JSON, leases, journal or waits. It deletes its three links by one group delete.
+
+Patchbay is measured twice: in the groups that end with "no worker" each process does its own work, and in the others
+[a worker](worker.md) runs on the node, which is there for all processes of Patchbay. What the worker itself spends is in no
+row: ${workerLine(worker)}
 
 ${budgetTable(judge(measures))}
 

@@ -41,6 +41,15 @@ const commands: ReadonlyMap<string, Command> = new Map([
       load: () => import("./gc.ts").then((m) => m.gc),
     },
   ],
+  [
+    "worker",
+    {
+      summary: "stay, warm, and do operations for the processes that the runtime starts",
+      usage: "patchbay worker",
+      options: {},
+      load: () => import("./worker.ts").then((m) => m.worker),
+    },
+  ],
 ]);
 
 function help(): string {

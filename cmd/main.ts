@@ -13,20 +13,28 @@ function main(): void {
     process.exit(0);
   }
   if (command === "") void runOperator();
-  else void runPlugin();
+  else void runPlugin(command);
 }
 
-async function runPlugin(): Promise<never> {
-  const { readBounded, runCni, writeText } = await import("./cni.ts");
-  const { exit, document } = runCni({
-    environment: process.env,
-    startedAs: process.argv0,
-    readInput: () => readBounded(0, MAX_STDIN_BYTES, "the network configuration on stdin"),
-  });
+/** Operations that a worker takes over; the others are rare, or cost nothing. */
+const handedOver = new Set(["ADD", "DEL", "CHECK"]);
+
+async function runPlugin(command: string): Promise<never> {
+  let read: Uint8Array | undefined;
+  // Called by one of our own, it is that one's operation: the worker, if there is one, may be waiting for us.
+  if (handedOver.has(command) && process.env.PATCHBAY_HELD === undefined) {
+    const { askWorker } = await import("./handover.ts");
+    read = askWorker(command);
+  }
+  const { readBounded, runCni, takeLog, writeText } = await import("./cni.ts");
+  const readInput = (): Uint8Array => {
+    const rest = readBounded(0, MAX_STDIN_BYTES, "the network configuration on stdin");
+    return read === undefined ? rest : Buffer.concat([read, rest]);
+  };
+  const { exit, document } = runCni({ environment: process.env, startedAs: process.argv0, readInput });
   if (exit !== 0) {
     // An operation that failed has said why in its log; one that went well has nothing to say, and does not load it.
-    const { flushLog } = await import("./log.ts");
-    await flushLog().catch(() => {}); // what cannot be logged must not keep the error from the runtime
+    writeText(2, await takeLog().catch(() => "")); // what cannot be logged must not keep the error from the runtime
   }
   if (document !== undefined) writeText(1, `${JSON.stringify(document)}\n`); // stdout carries exactly one JSON document
   process.exit(exit);

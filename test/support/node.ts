@@ -31,6 +31,8 @@ const logAndCaches = [
 /** Ends with us, however we end: then nobody writes to it any more. */
 type Holder = Bun.Subprocess<"pipe", "pipe", "inherit">;
 
+export type Worker = Bun.Subprocess<"ignore", "pipe", "pipe"> & Disposable;
+
 export interface NodeOptions {
   /** Of the file system of each state directory. */
   readonly stateBytes?: number;
@@ -237,6 +239,18 @@ export class TestNode implements Disposable {
     const answer = this.answer(command, o);
     if (answer.exit === 0) return answer;
     throw new Error(`${command}: ${answer.signal ?? `exit ${answer.exit}`}: ${answer.stdout} ${answer.stderr}`);
+  }
+
+  /** `patchbay worker` on this node, once it listens. It ends with what it is given to. */
+  async worker(): Promise<Worker> {
+    const socket = this.at("/run/patchbay/worker.sock");
+    rmSync(socket, { force: true });
+    const argv = this.netns.argv(...this.inside(), join(this.bin, "patchbay"), "worker");
+    const worker = Bun.spawn(argv, { stdout: "pipe", stderr: "pipe" });
+    await until(() => existsSync(socket) || worker.exitCode !== null);
+    return Object.assign(worker, {
+      [Symbol.dispose]: () => worker.kill("SIGKILL"),
+    });
   }
 
   /** `patchbay status --json` */

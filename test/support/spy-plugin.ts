@@ -29,6 +29,8 @@ export interface SpyCall {
   readonly ifname: string;
   readonly netns: string;
   readonly args: string;
+  /** The process that ran it. */
+  readonly parent: number;
   readonly conf: Readonly<Record<string, unknown>>;
   /** Of the interface in the pod now; `null` when it is not there. */
   readonly addresses: readonly string[] | null;
@@ -79,6 +81,7 @@ function main(): void {
     ifname,
     netns,
     args,
+    parent: process.ppid,
     conf,
     addresses: liveAddresses(netns, ifname),
   };
