@@ -90,27 +90,37 @@ find_go() {
   backported_go
 }
 backported_go() {
-  command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return 1
-  local mirror codename work lists package deb
+  local codename work package deb
   codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-  # shellcheck disable=SC2016 # the words are apt's
-  mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 2> /dev/null | awk -v c="$codename" '$2 == c && $3 == "main" {print $1; exit}')
-  [ -n "$mirror" ] || return 1
   work=$cache/debian-backports.new
   rm -rf "$work"
-  mkdir -p "$work/lists/partial" "$work/tree" "$work/debs"
-  # The mirror's packages are signed by the keys that its own list has.
-  echo "deb $mirror $codename-backports main" > "$work/sources.list"
-  lists=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
-  apt-get -qq "${lists[@]}" update >&2 || return 1
-  package=$(apt-cache "${lists[@]}" search '^golang-1[.][0-9]+-go$' | cut -d ' ' -f 1 | sort -V | tail -n 1)
+  mkdir -p "$work/tree" "$work/debs"
+  apt_of "$work" "$codename-backports" || return 1
+  package=$(apt-cache "${apt_of[@]}" search '^golang-1[.][0-9]+-go$' | cut -d ' ' -f 1 | sort -V | tail -n 1)
   [ -n "$package" ] || return 1
   say "$package from $codename-backports"
-  (cd "$work/debs" && apt-get -qq "${lists[@]}" download "$package" "${package%-go}-src" >&2) || return 1
+  (cd "$work/debs" && apt-get -qq "${apt_of[@]}" download "$package" "${package%-go}-src" >&2) || return 1
   for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/tree" || return 1; done
   rm -rf "$cache/debian-backports"
   mv "$work/tree" "$cache/debian-backports" && rm -rf "$work"
   printf '%s\n' "$cache"/debian-backports/usr/lib/go-*/bin/go
+}
+
+# apt_of DIRECTORY SUITE... — sets the array `apt_of` to options with which apt knows the main part of these suites and
+# nothing else, from the mirror that this system uses already. Its lists are in DIRECTORY; the system's stay as they are.
+apt_of() {
+  local directory=$1 mirror suite
+  shift
+  command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return 1
+  # shellcheck disable=SC2016 # the words are apt's
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 2> /dev/null \
+    | awk -v c="$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")" '$2 == c && $3 == "main" {print $1; exit}')
+  [ -n "$mirror" ] || return 1
+  mkdir -p "$directory/lists/partial"
+  # The mirror's packages are signed by the keys that the system's own list has.
+  for suite; do echo "deb $mirror $suite main"; done > "$directory/sources.list"
+  apt_of=(-o "Dir::Etc::SourceList=$directory/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$directory/lists" -o APT::Sandbox::User=root)
+  apt-get -qq "${apt_of[@]}" update >&2
 }
 
 # go_tools DIRECTORY NAME PACKAGE... — builds the commands of one Go module into the cache, once for each state of its

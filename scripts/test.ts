@@ -21,7 +21,11 @@ interface Suite {
   readonly folders: readonly string[];
   /** On a node of its own (`scripts/in-node.sh`), when root. */
   readonly node?: boolean;
+  /** On machines of its own, all at once: for each of them the options of `test/vm/guest.sh`. */
+  readonly guests?: readonly (readonly string[])[];
 }
+
+const cards = ["--cards", "2", "--iommu", "--seconds", "600"];
 
 /** In this order: what breaks most and costs least first. */
 const suites: readonly Suite[] = [
@@ -33,6 +37,14 @@ const suites: readonly Suite[] = [
   { name: "conformance", folders: ["test/conformance"], node: true },
   { name: "netns", folders: ["test/netns"], node: true },
   { name: "peers", folders: ["test/peers"], node: true },
+  {
+    name: "vm",
+    folders: ["test/vm"],
+    guests: [
+      ["--kernel", "6.12", ...cards],
+      ["--kernel", "6.1", ...cards],
+    ],
+  },
   { name: "fault", folders: ["test/fault"], node: true },
   { name: "runtime", folders: ["test/runtime"], node: true },
   { name: "bench", folders: ["bench"], node: true },
@@ -50,15 +62,29 @@ const hasTests = (folder: string): boolean =>
   existsSync(join(root, folder)) &&
   readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).some((f) => f.endsWith(".test.ts"));
 
-/** Runs a command in the checkout, passing on what it prints as it comes. */
-async function run(command: readonly string[], env: NodeJS.ProcessEnv): Promise<{ status: number; stderr: string }> {
-  const child = Bun.spawn([...command], { cwd: root, env, stdin: "ignore", stdout: "inherit", stderr: "pipe" });
+interface Ended {
+  readonly status: number;
+  readonly stderr: string;
+}
+
+/** Runs a command in the checkout, passing on what it prints as it comes, or with `after` all at its end. */
+async function run(command: readonly string[], env: NodeJS.ProcessEnv, after = false): Promise<Ended> {
+  const child = Bun.spawn([...command], {
+    cwd: root,
+    env,
+    stdin: "ignore",
+    stdout: after ? "pipe" : "inherit",
+    stderr: "pipe",
+  });
+  const stdout = after ? new Response(child.stdout).text() : "";
   const chunks: Uint8Array[] = [];
   for await (const chunk of child.stderr) {
-    process.stderr.write(chunk);
+    if (!after) process.stderr.write(chunk);
     chunks.push(chunk);
   }
-  return { status: await child.exited, stderr: Buffer.concat(chunks).toString() };
+  const ended = { status: await child.exited, stderr: Buffer.concat(chunks).toString() };
+  if (after) process.stdout.write(`\n-- ${command.join(" ")}\n${await stdout}${ended.stderr}`);
+  return ended;
 }
 
 /** The skipped tests of a JUnit report as Bun writes it: `<testcase name classname …><skipped/>`. */
@@ -89,23 +115,42 @@ async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, sc
   const folders = suite.folders.filter(hasTests);
   console.log(`\n== ${suite.name}${folders.length === 0 ? ": no test" : ""}`);
   if (folders.length === 0) return;
-  const report = join(scratch, `${suite.name}.xml`);
-  const node = suite.node === true && asRoot ? ["bash", "scripts/in-node.sh"] : [];
-  const test = [
-    ...node,
-    process.execPath,
+  const test = (report: string): string[] => [
     "test",
     "--timeout=60000", // what the preload says of it holds for the first file alone
     "--only-failures",
     "--reporter=junit",
     `--reporter-outfile=${report}`,
+    ...folders.map((folder) => `./${folder}`),
   ];
-  const ended = await run([...test, ...folders.map((folder) => `./${folder}`)], env);
-  const counts = countsOf(ended.stderr);
-  totals.passed += counts.passed;
-  totals.failed += ended.status !== 0 ? Math.max(counts.failed, 1) : counts.failed;
-  if (existsSync(report)) totals.skips.push(...skipsOf(readFileSync(report, "utf8")));
+  const count = (ended: Ended, report: string): void => {
+    const counts = countsOf(ended.stderr);
+    totals.passed += counts.passed;
+    totals.failed += ended.status !== 0 ? Math.max(counts.failed, 1) : counts.failed;
+    if (existsSync(report)) totals.skips.push(...skipsOf(readFileSync(report, "utf8")));
+  };
+  const report = (number = 0): string => join(scratch, `${suite.name}-${number}.xml`);
+  if (suite.guests === undefined) {
+    const node = suite.node === true && asRoot ? ["bash", "scripts/in-node.sh"] : [];
+    count(await run([...node, process.execPath, ...test(report())], env), report());
+    return;
+  }
+  const built = await run(["bash", "-c", "bash test/vm/build.sh > /dev/null"], env);
+  if (built.status === cannotHere) {
+    totals.skips.push({ file: "test/vm", reason: built.stderr.trim().split("\n").at(-1) ?? "" });
+  } else if (built.status !== 0) {
+    totals.failed++;
+  } else {
+    const guests = suite.guests.map(async (options, i) => {
+      const guest = ["bash", "test/vm/guest.sh", ...options, "--report", report(i)];
+      count(await run([...guest, "bash", "scripts/bun.sh", ...test("/run/report")], env, true), report(i));
+    });
+    await Promise.all(guests);
+  }
 }
+
+/** Status of `test/vm/build.sh` when this machine cannot have a guest. */
+const cannotHere = 3;
 
 async function runCheck(
   name: string,

@@ -119,6 +119,7 @@ export type LinkSpec = VethSpec | BridgeSpec | MacvlanSpec | DummySpec | IfbSpec
 
 /** What to change; what is absent stays. */
 export interface LinkChange {
+  /** Of a link that is down: up to Linux 6.1 another one is EBUSY, also when the same call brings it down. */
   readonly name?: string | undefined;
   readonly up?: boolean | undefined;
   readonly mtu?: number | undefined;

@@ -411,7 +411,10 @@ class SimulatedKernel implements Kernel {
     const doing = `change link ${index}`;
     this.#begin("setLink", doing, { index, ...change });
     const link = this.#at(doing, index);
-    if (change.name !== undefined && change.name !== link.name) checkFree(doing, this.#ns, change.name);
+    if (change.name !== undefined && change.name !== link.name) {
+      checkFree(doing, this.#ns, change.name);
+      if (link.up) throw new KernelError(doing, Errno.EBUSY);
+    }
     checkMac(doing, change.mac);
     const mtu = change.mtu === undefined ? link.mtu : checkMtu(doing, change.mtu);
     if (link.lower !== undefined && mtu > link.lower.mtu) throw new KernelError(doing, Errno.EINVAL);

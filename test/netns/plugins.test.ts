@@ -8,7 +8,7 @@ import { openKernel } from "../../core/kernel/real.ts";
 import { Netns } from "../../core/sys/netns.ts";
 import { nodeNetns, TestNetns } from "../support/netns.ts";
 import { PluginPod } from "../support/plugin.ts";
-import { type Need, requires, root } from "../support/requires.ts";
+import { requires, root } from "../support/requires.ts";
 
 setDefaultTimeout(30_000); // duplicate address detection takes a second or two for each pod
 
@@ -40,18 +40,6 @@ class Pod extends PluginPod {
     this.ns = ns;
   }
 }
-
-/** Whether this kernel's bridges can filter VLANs. */
-function filtersVlans(): boolean {
-  using scratch = TestNetns.create("able");
-  try {
-    scratch.ip("link", "add", "x0", "type", "bridge", "vlan_filtering", "1");
-    return true;
-  } catch {
-    return false;
-  }
-}
-const vlans: Need = ["a kernel with CONFIG_BRIDGE_VLAN_FILTERING", root[1] && filtersVlans()];
 
 const v4 = (last: number): IpamAnswer => ({
   ips: [{ address: `10.9.0.${last}/24`, gateway: "10.9.0.1" }],
@@ -177,43 +165,5 @@ requires(...root)("built-in plugins on a kernel", () => {
     const result = pod.add("ptp", {}, ipam);
     expect(pod.ns.ip("route", "show", "198.51.100.0/24")).toContain("via 10.9.0.77");
     expect(pod.check("ptp", {}, result, ipam)).toBe("");
-  });
-});
-
-requires(...root, vlans)("built-in plugins on a kernel, VLANs", () => {
-  test("bridge: VLANs part the pods, and the gateway is in theirs", () => {
-    using node = new Node();
-    const [a, b, c] = [node.pod(), node.pod(), node.pod()];
-    const conf = { bridge: "br9", vlan: 100, isGateway: true };
-    const result = a.add("bridge", conf, v4(5));
-    b.add("bridge", { bridge: "br9", vlan: 100, isGateway: true }, v4(6));
-    c.add("bridge", { bridge: "br9", vlan: 200 }, v4(7));
-    expect((result.interfaces as JsonObject[]).map((i) => i.name)).toEqual([
-      "br9",
-      expect.any(String),
-      "eth0",
-      "br9.100",
-    ]);
-    expect(a.check("bridge", conf, result, v4(5))).toBe("");
-    expect(a.ns.ping("10.9.0.1")).toBe(true);
-    expect(a.ns.ping("10.9.0.6")).toBe(true);
-    expect(a.ns.ping("10.9.0.7", { seconds: 1 })).toBe(false);
-  });
-
-  test("bridge: a trunk", () => {
-    using node = new Node();
-    const pod = node.pod();
-    const conf = { bridge: "br9", vlanTrunk: [{ minID: 10, maxID: 12 }, { id: 20 }] };
-    const result = pod.add("bridge", conf);
-    const port = (result.interfaces as JsonObject[])[1]?.name as string;
-    const vlans = JSON.parse(node.ns.run("bridge", "-j", "vlan", "show", "dev", port))[0].vlans;
-    expect(vlans).toEqual([
-      { vlan: 1, flags: ["PVID", "Egress Untagged"] },
-      { vlan: 10 },
-      { vlan: 11 },
-      { vlan: 12 },
-      { vlan: 20 },
-    ]);
-    expect(pod.check("bridge", conf, result)).toBe("");
   });
 });

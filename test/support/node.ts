@@ -4,6 +4,7 @@
  */
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -15,6 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { type CniAnswer, type CniCall, type CniCommand, cni, type Document, type PluginConf, startCni } from "./cni.ts";
+import { guestMachine } from "./guest-machine.ts";
 import { nodeNetns, sh, TestNetns } from "./netns.ts";
 import { distBinary } from "./requires.ts";
 import { difference, type Snapshot, type SnapshotOptions, snapshot } from "./snapshot.ts";
@@ -27,6 +29,10 @@ const logAndCaches = [
   /\/run\/patchbay\/[^/]+\/cache(\/|$)/,
   /\/var\/lib\/patchbay\/cache(\/|$)/,
 ];
+
+/** Where each copy of the binary, and of the library out of it, takes seconds: all nodes then share one. */
+const emulated = guestMachine[1];
+const shared = "/tmp/pbt-shared";
 
 /** Ends with us, however we end: then nobody writes to it any more. */
 type Holder = Bun.Subprocess<"pipe", "pipe", "inherit">;
@@ -87,6 +93,10 @@ export class TestNode implements Disposable {
     const mounts = stateDirectories.map(
       (path) => `mount -t tmpfs -o size=${o.stateBytes ?? 8 << 20},mode=755 pbt ${path}`,
     );
+    if (emulated && o.stateBytes === undefined) {
+      const cache = "/var/lib/patchbay/cache";
+      mounts.push(`mkdir -pm 700 ${shared}/cache ${cache}`, `mount --bind ${shared}/cache ${cache}`);
+    }
     const holder = Bun.spawn(
       // Namespaces of pods that are made and deleted outside are seen inside, and nothing the other way round.
       [
@@ -127,7 +137,13 @@ export class TestNode implements Disposable {
   /** A program under a name in the directory of plugins. */
   link(name: string, program = join(this.bin, "patchbay")): void {
     if (name === "patchbay" && program === distBinary) {
-      sh(["cp", "--reflink=auto", program, join(this.bin, name)]);
+      const whole = `${shared}/patchbay`;
+      if (emulated && !existsSync(whole)) {
+        mkdirSync(shared, { recursive: true, mode: 0o755 });
+        copyFileSync(program, whole);
+      }
+      if (emulated) linkSync(whole, join(this.bin, name));
+      else sh(["cp", "--reflink=auto", program, join(this.bin, name)]);
     } else linkSync(program, join(this.bin, name));
   }
 
