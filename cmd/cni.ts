@@ -209,10 +209,14 @@ function runSingle(
     case "ADD":
       return addSingle(invocation, type, doc, author, operation);
     case "DEL":
-      deleteCall(invocation, { type, network: nameOfConf(doc) }, operation);
+      deleteCall(invocation, { type, network: nameOfConf(doc), single: { doc, author } }, operation);
       return undefined;
     case "CHECK":
-      checkCall(invocation, { type, network: nameOfConf(doc), version: parseNetworkList(doc).cniVersion }, operation);
+      checkCall(
+        invocation,
+        { type, network: nameOfConf(doc), version: parseNetworkList(doc).cniVersion, single: { doc, author } },
+        operation,
+      );
       return undefined;
     case "STATUS":
       statusOfNetwork(parseNetworkList(doc), invocation.path, author, operation);

@@ -6,12 +6,11 @@ import { formatResult } from "../core/cni/result.ts";
 import { knownVersion } from "../core/cni/version.ts";
 import type { AuthorAbove } from "../core/delegate/author.ts";
 import { ipamRights } from "../core/delegate/ipam.ts";
-import { dataDirOf, REFERENCE_DATA_DIR } from "../core/ipam/host-local.ts";
 import type { IpamRequest } from "../core/ipam/ipam.ts";
 import { ipams, runOwn } from "../core/ipam/ipams.ts";
+import { referenceLeases } from "../core/ipam/reference.ts";
 import { nameOfConf } from "../core/plan/conf.ts";
 import { openPolicy } from "../core/policy/policy.ts";
-import { ReferenceLeases } from "../core/state/reference-leases.ts";
 import { validAttachments } from "./input.ts";
 import { readPolicy } from "./policy.ts";
 
@@ -51,11 +50,7 @@ export function runIpamPlugin(
     ...rightsOf(above, command === "DEL"),
     ...(command === "GC" && { gc: { valid, isAlive: () => undefined, isNamed: () => false } }),
   };
-  const result = runOwn(
-    ipam,
-    request,
-    new ReferenceLeases(request.nodeFiles ? dataDirOf(request) : REFERENCE_DATA_DIR),
-  );
+  const result = runOwn(ipam, request, referenceLeases(request));
   return result && formatResult({ interfaces: [], ...result }, version);
 }
 

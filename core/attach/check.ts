@@ -1,6 +1,6 @@
 /** CHECK: whether what the journals say is what the pod has. */
 
-import { parseIfName, parseNetworkName } from "../base/brand.ts";
+import { type NetworkName, parseIfName, parseNetworkName } from "../base/brand.ts";
 import { CniError, Code } from "../base/error.ts";
 import { isObject } from "../base/json.ts";
 import { type CniArgs, delegateArgs, parseCniArgs } from "../cni/env.ts";
@@ -10,21 +10,27 @@ import { ipamNumber, isIpamNumber } from "../delegate/ipam.ts";
 import { recordId, settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { Journal } from "../state/journal.ts";
-import { type AddInvocation, type Caller, isOf, openPodNetns } from "./add.ts";
+import { type AddInvocation, isOf, openPodNetns } from "./add.ts";
 import { requireTime } from "./chain.ts";
-import type { PodNetns } from "./node.ts";
+import { type FormerCall, runFormer } from "./former.ts";
+import type { Node, PodNetns } from "./node.ts";
 import type { Operation } from "./operation.ts";
+import { checkTakenOver } from "./takeover.ts";
 import { withPrevious } from "./undo.ts";
 
 /** The command came with this version. */
 const CHECK_SINCE = "0.4.0";
 
+export interface CheckCaller {
+  readonly type: string;
+  readonly network: NetworkName;
+  readonly version: string;
+  /** Of a built-in that is called by its own name: what came on stdin. */
+  readonly single?: Pick<FormerCall, "doc" | "author">;
+}
+
 /** @throws {CniError} 3 when nothing is known of the attachment; the first delegate's own error. */
-export function checkCall(
-  invocation: AddInvocation,
-  caller: Pick<Caller, "type" | "network"> & { readonly version: string },
-  operation: Operation,
-): void {
+export function checkCall(invocation: AddInvocation, caller: CheckCaller, operation: Operation): void {
   if (!isAtLeast(caller.version, CHECK_SINCE)) {
     throw new CniError(
       Code.IncompatibleVersion,
@@ -35,6 +41,7 @@ export function checkCall(
   using container = operation.lock(invocation.containerId, false);
   const journals = container?.attachments().filter((journal) => isOf(journal, caller, invocation.ifname)) ?? [];
   if (journals.length === 0) {
+    if (checkUnknown(invocation, caller, operation.node)) return;
     throw new CniError(
       Code.UnknownContainer,
       `Cannot check "${invocation.ifname}" of network "${caller.network}" in container "${invocation.containerId}": it was never added, or is deleted`,
@@ -43,6 +50,13 @@ export function checkCall(
   }
   using netns = openPodNetns(invocation, operation);
   for (const journal of journals) checkAttachment(journal, invocation, netns, operation);
+}
+
+/** @returns False when no other program made it either. */
+function checkUnknown(invocation: AddInvocation, caller: CheckCaller, node: Node): boolean {
+  const { type, network, single } = caller;
+  if (single === undefined) return checkTakenOver(invocation, network, node);
+  return runFormer("CHECK", { type, network, ...single }, invocation, node);
 }
 
 function checkAttachment(journal: Journal, invocation: AddInvocation, netns: PodNetns, operation: Operation): void {

@@ -20,6 +20,7 @@ import { resolveDelegate } from "../delegate/resolve.ts";
 import type { FoundRecord } from "../state/durable.ts";
 import type { Journal } from "../state/journal.ts";
 import { isOf } from "./add.ts";
+import { type FormerCall, runFormer } from "./former.ts";
 import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
 import { podOfJournals } from "./pod.ts";
@@ -32,6 +33,8 @@ export type DeleteInvocation = Extract<AttachmentInvocation, { command: "DEL" }>
 export interface DeleteCaller {
   readonly type: string;
   readonly network: NetworkName;
+  /** Of a built-in that is called by its own name: what came on stdin. */
+  readonly single?: Pick<FormerCall, "doc" | "author">;
 }
 
 /** @throws {CniError} When something that the records name could not be undone; it stays recorded for the retry. */
@@ -49,8 +52,20 @@ export function deleteCall(invocation: DeleteInvocation, caller: DeleteCaller, o
   }
   operation.step("undo");
   failures.push(...deleteOrphanRecords(invocation.containerId, journals, operation.node));
-  if (ours.length === 0 && caller.type === "patchbay") failures.push(...takeOver(invocation, operation.node));
+  if (ours.length === 0) failures.push(...deleteUnknown(invocation, caller, operation.node));
   if (failures.length > 0) throw combined(failures);
+}
+
+/** No journal says what there is, so another program made it, or nobody did. */
+function deleteUnknown(invocation: DeleteInvocation, caller: DeleteCaller, node: Node): readonly CniError[] {
+  const { type, network, single } = caller;
+  if (single === undefined) return takeOver(invocation, network, node);
+  try {
+    runFormer("DEL", { type, network, ...single }, invocation, node);
+    return [];
+  } catch (thrown) {
+    return [CniError.from(thrown)];
+  }
 }
 
 /** Undoes journals whose pod may still be there. */

@@ -29,7 +29,8 @@ export function runIpam(
 ): IpamResult | undefined {
   const own = ipams.get(ipamTypeOf(call.conf) ?? "");
   if (own !== undefined) {
-    return runOwn(own, ownRequest(command, call, context), context.node.store.leases, context.journal);
+    const leases = context.leases ?? context.node.store.leases;
+    return runOwn(own, ownRequest(command, call, context), leases, context.journal);
   }
   const binary = ipamBinary(call.conf, call.target.path, context);
   return binary && runBinaryIpam(binary, command, call, context);

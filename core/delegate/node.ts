@@ -7,6 +7,7 @@ import type { Kernel } from "../kernel/kernel.ts";
 import type { Manifest } from "../policy/manifest.ts";
 import type { Author, Policy } from "../policy/policy.ts";
 import type { Journal } from "../state/journal.ts";
+import type { LeaseBackend } from "../state/leases.ts";
 import type { Store } from "../state/store.ts";
 import type { Stop } from "../sys/stop.ts";
 
@@ -61,6 +62,8 @@ export interface AttachmentContext {
   readonly journal?: Journal;
   /** On the DEL of an attachment that was made before a reboot: what is left of its journal. */
   readonly notes?: JournalSink;
+  /** Where the addresses of an attachment are that another program made. */
+  readonly leases?: LeaseBackend;
   /** On GC: what of this network stays. */
   readonly gc?: GarbageQuestion;
 }

@@ -49,5 +49,5 @@ export function resolveDelegate(
 }
 
 /** Whether the file is the program that runs now, by whichever link. */
-const isOurselves = (type: PluginType, path: readonly string[]): boolean =>
+export const isOurselves = (type: PluginType, path: readonly string[]): boolean =>
   statOf(findBinary(type, path))?.state === statOf("/proc/self/exe")?.state;

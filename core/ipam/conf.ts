@@ -10,7 +10,10 @@ import type { IpamRequest } from "./ipam.ts";
 
 const MAX_REQUESTED = 64;
 
-export function ipamDocument(request: IpamRequest): Document {
+/** As much of a request as the `ipam` object needs. */
+export type IpamConf = Pick<IpamRequest, "conf" | "network">;
+
+export function ipamDocument(request: IpamConf): Document {
   return new Document(
     `the "ipam" of network ${show(request.network)}`,
     Code.InvalidConfig,
@@ -19,7 +22,7 @@ export function ipamDocument(request: IpamRequest): Document {
 }
 
 /** @throws {CniError} 7 */
-export function ipamObject(d: Document, request: IpamRequest): JsonObject {
+export function ipamObject(d: Document, request: IpamConf): JsonObject {
   return d.object("", withoutNulls(member(request.conf, "ipam") ?? null));
 }
 

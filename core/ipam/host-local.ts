@@ -7,6 +7,7 @@ import type { Dns, ResultIp, ResultRoute } from "../cni/types.ts";
 import type { UndoLog } from "../state/journal.ts";
 import { type LeaseBackend, type LeaseOwner, type LeasePool, sameOwner } from "../state/leases.ts";
 import {
+  type IpamConf,
   ipamDocument,
   ipamObject,
   parseAddress,
@@ -24,7 +25,7 @@ import { readResolvConf } from "./resolv-conf.ts";
 export const REFERENCE_DATA_DIR = "/var/lib/cni/networks";
 
 /** The directory that a configuration names for leases in the reference's own files. @throws {CniError} 7 */
-export function dataDirOf(request: IpamRequest): string {
+export function dataDirOf(request: IpamConf): string {
   const d = ipamDocument(request);
   const dataDir = member(ipamObject(d, request), "dataDir");
   if (dataDir === undefined || dataDir === "") return REFERENCE_DATA_DIR;

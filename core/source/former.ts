@@ -14,6 +14,8 @@ import { readWhole } from "./file.ts";
 
 export const LIBCNI_RESULTS = "/var/lib/cni/results";
 export const MULTUS_DIR = "/var/lib/cni/multus";
+/** libcni's cache for what Multus attached. */
+export const MULTUS_RESULTS = `${MULTUS_DIR}/results`;
 const LIMITS = { maxBytes: 4 << 20, maxTokens: 200_000 } as const;
 const KIND = "cniCacheV1";
 

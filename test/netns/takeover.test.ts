@@ -1,5 +1,5 @@
 /** Pods that Multus attached, deleted by us: its own cache says what they have. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
@@ -7,6 +7,9 @@ import { TestNetns } from "../support/netns.ts";
 import { TestNode, Witness } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, requires, root } from "../support/requires.ts";
+
+/** One address: then what the reference remembers of the last one does not change. */
+const ipam = { type: "host-local", subnet: "10.78.0.0/24", rangeStart: "10.78.0.5", rangeEnd: "10.78.0.5" };
 
 requires(
   ...root,
@@ -34,8 +37,6 @@ requires(
     // Under a name of its own, as the built-in has the reference's.
     install("ref-bridge", peerFile("reference", "bridge"));
     install("host-local", peerFile("reference", "host-local"));
-    // One address: then what the reference remembers of the last one does not change.
-    const ipam = { type: "host-local", subnet: "10.78.0.0/24", rangeStart: "10.78.0.5", rangeEnd: "10.78.0.5" };
     multus = {
       cniVersion: "1.0.0",
       name: "node",
@@ -76,18 +77,70 @@ requires(
     expect(deleted()).toHaveLength(2);
   });
 
-  test("a record of which a part cannot be read stays, and the rest is deleted", () => {
+  test("what cannot be read in Multus's record is found in libcni's, and the record stays", () => {
     node.ok("ADD", { pod, conf: multus, as: "multus" });
     const path = node.at("/var/lib/cni/multus/c1");
     const [first] = JSON.parse(readFileSync(path, "utf8"));
     writeFileSync(path, JSON.stringify([first, { Name: "second", Bytes: "!" }]));
     node.ok("DEL", { pod, conf: node.conf(undefined) });
-    expect(deleted()).toContain("default eth0");
+    expect(deleted()).toEqual(["second net1", "default eth0"]);
     expect(existsSync(path)).toBe(true);
     rmSync(path);
-    for (const name of cache().filter((name) => name.startsWith("results/"))) {
-      rmSync(join(node.at("/var/lib/cni/multus"), name));
-    }
+  });
+
+  test("without Multus's record libcni's are enough", () => {
+    const before = cache();
+    node.ok("ADD", { pod, conf: multus, as: "multus" });
+    rmSync(node.at("/var/lib/cni/multus/c1"));
+    node.ok("DEL", { pod, conf: node.conf(undefined) });
+    expect(deleted().toSorted()).toEqual(["default eth0", "second net1"]);
+    expect(cache()).toEqual(before);
+  });
+
+  describe("whose plugin has become ours", () => {
+    const plugin = { type: "bridge", bridge: "br1", ipam };
+    const ours = (cniVersion = "1.0.0"): Document => ({
+      ...multus,
+      delegates: [{ cniVersion, name: "default", plugins: [plugin] }],
+    });
+    const become = (whose: "reference" | "ours"): void => {
+      rmSync(join(node.bin, "bridge"), { force: true });
+      if (whose === "ours") node.link("bridge");
+      else install("bridge", peerFile("reference", "bridge"));
+    };
+    const lease = (): string => node.at("/var/lib/cni/networks/default/10.78.0.5");
+    const left = (): string =>
+      pod
+        .ipJson("link")
+        .map((link) => String(link.ifname))
+        .join(" ");
+
+    test.each([
+      ["Multus", "multus", "1.0.0"],
+      ["Multus without a result", "multus", "0.3.1"],
+      ["us", "patchbay", "1.0.0"],
+    ])("is deleted by %s", (_, as, version) => {
+      const before = cache();
+      become("reference");
+      node.ok("ADD", { pod, conf: ours(version), as: "multus" });
+      expect(existsSync(lease())).toBe(true);
+      become("ours");
+      if (as === "patchbay") node.ok("CHECK", { pod, conf: node.conf(undefined) });
+      node.ok("DEL", { pod, conf: as === "multus" ? ours(version) : node.conf(undefined), as });
+      expect(left()).toBe("lo");
+      expect(existsSync(lease())).toBe(false);
+      expect(cache()).toEqual(before);
+      rmSync(join(node.bin, "bridge"));
+    });
+
+    test("is deleted by us without any program of the plugin's name", () => {
+      become("reference");
+      node.ok("ADD", { pod, conf: ours(), as: "multus" });
+      rmSync(join(node.bin, "bridge"));
+      node.ok("DEL", { pod, conf: node.conf(undefined) });
+      expect(left()).toBe("lo");
+      expect(existsSync(lease())).toBe(false);
+    });
   });
 
   test("a delegate that fails keeps Multus's record for the retry", () => {
