@@ -2,7 +2,7 @@
  * GC: the runtime says which of its attachments are valid. Its list names containers and its own interfaces, so what of
  * ours stays is worked out from the journals.
  */
-import { parseNetworkName } from "../base/brand.ts";
+import { parseNetnsPath, parseNetworkName } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import { typeOf } from "../cni/list.ts";
 import type { ValidAttachment } from "../cni/request.ts";
@@ -14,6 +14,7 @@ import { settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
 import type { Author } from "../policy/policy.ts";
+import { cachedOfNetwork, LIBCNI_RESULTS, MULTUS_RESULTS } from "../source/former.ts";
 import type { Journal } from "../state/journal.ts";
 import { monotonicMs } from "../sys/clock.ts";
 import { deleteJournals } from "./delete.ts";
@@ -122,9 +123,11 @@ interface DelegateGarbage {
 function collectDelegate({ network, plugin, conf, rights, kept, path, listed }: DelegateGarbage, node: Node): void {
   const version = typeof conf.cniVersion === "string" ? conf.cniVersion : NEWEST;
   if (!isAtLeast(version, GC_SINCE) || monotonicMs() > node.deadlineMs) return;
-  const valid = kept
-    .filter((k) => k.network === network)
-    .map(({ container, ifname }) => ({ containerID: container, ifname }));
+  const ours = kept.filter((k) => k.network === network);
+  const valid = [...ours, ...othersOf(network, ours, listed, node)].map(({ container, ifname }) => ({
+    containerID: container,
+    ifname,
+  }));
   const context = {
     node,
     network: parseNetworkName(network),
@@ -142,6 +145,34 @@ function collectDelegate({ network, plugin, conf, rights, kept, path, listed }: 
     },
     context,
   );
+}
+
+/**
+ * Attachments of the network that another program made: a plugin that frees what no list names must not free theirs.
+ * They count while the runtime knows the container, or its namespace is where it was.
+ */
+function othersOf(
+  network: string,
+  ours: readonly Kept[],
+  listed: ReadonlySet<string>,
+  node: Node,
+): readonly Pick<Kept, "container" | "ifname">[] {
+  return [LIBCNI_RESULTS, MULTUS_RESULTS]
+    .flatMap((dir) => cachedOfNetwork(network, dir))
+    .filter(({ containerId, ifname }) => !ours.some((o) => o.container === containerId && o.ifname === ifname))
+    .filter(({ containerId, netns }) => listed.has(containerId) || isNamespace(netns, node))
+    .map(({ containerId, ifname }) => ({ container: containerId, ifname }));
+}
+
+function isNamespace(path: string | undefined, node: Node): boolean {
+  if (path === undefined) return false;
+  try {
+    using pod = node.openPod(parseNetnsPath(path));
+    return pod !== undefined;
+  } catch (thrown) {
+    if (thrown instanceof CniError) return false; // no path, or something else stands there
+    throw thrown;
+  }
 }
 
 /**

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { ContainerId, IfName } from "../base/brand.ts";
 import { typeOf } from "../cni/list.ts";
-import { cachedAttachments, readLibcniCache, readMultusCache } from "./former.ts";
+import { cachedAttachments, cachedOfNetwork, readLibcniCache, readMultusCache } from "./former.ts";
 
 let root = "";
 beforeEach(() => {
@@ -75,6 +75,18 @@ test("cachedAttachments() finds the container's own", () => {
     ["red", "net1"],
   ]);
   expect(cachedAttachments(id, `${root}/none`)).toEqual([]);
+});
+
+test("cachedOfNetwork() finds the network's own, of any container", () => {
+  put(`results/blue-${id}-eth0`, record("eth0"));
+  put("results/blue-c9-net1", record("net1", "blue", "c9"));
+  put("results/blue-green-c9-eth0", record("eth0", "blue-green", "c9"));
+  put("results/blue-bad-eth0", "{");
+  expect(cachedOfNetwork("blue", `${root}/results`).map((a) => [a.containerId, a.ifname])).toEqual([
+    [id, "eth0"],
+    ["c9", "net1"],
+  ]);
+  expect(cachedOfNetwork("blue", `${root}/none`)).toEqual([]);
 });
 
 describe("readMultusCache()", () => {

@@ -109,6 +109,20 @@ export function cachedAttachments(containerId: ContainerId, dir = LIBCNI_RESULTS
   });
 }
 
+/** All records of one network that can be read, in the order of the file names. */
+export function cachedOfNetwork(network: string, dir = LIBCNI_RESULTS): CachedAttachment[] {
+  return names(dir).flatMap((name) => {
+    if (!name.startsWith(`${network}-`)) return [];
+    const path = `${dir}/${name}`;
+    const doc = readDocument(path);
+    if (!isObject(doc) || member(doc, "kind") !== KIND || member(doc, "networkName") !== network) return [];
+    const containerId = member(doc, "containerId");
+    const ifname = member(doc, "ifName");
+    if (typeof containerId !== "string" || typeof ifname !== "string") return [];
+    return [fromRecord(path, doc, { network, containerId, ifname })];
+  });
+}
+
 /** One network of a pod that Multus attached. */
 export interface FormerDelegate {
   /** `namespace/name`, or the name of the default network's configuration. */

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
-import { TestNetns } from "../support/netns.ts";
+import { sh, TestNetns } from "../support/netns.ts";
 import { TestNode, Witness } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, requires, root } from "../support/requires.ts";
@@ -95,6 +95,28 @@ requires(
     node.ok("DEL", { pod, conf: node.conf(undefined) });
     expect(deleted().toSorted()).toEqual(["default eth0", "second net1"]);
     expect(cache()).toEqual(before);
+  });
+
+  test("is in the list of valid attachments that the plugins of our own pods get", () => {
+    using theirs = TestNetns.create("theirs");
+    const network = { name: "second", plugins: [node.spy()] };
+    const conf = node.conf(network);
+    node.ok("ADD", { pod: theirs, container: "theirs", conf: multus, as: "multus" });
+    node.ok("ADD", { pod, conf });
+    const validOf = (valid: Document[]): unknown => {
+      rmSync(node.log);
+      node.ok("GC", { conf: { ...conf, "cni.dev/valid-attachments": valid } });
+      return node.calls().find(({ command }) => command === "GC")?.conf?.["cni.dev/valid-attachments"];
+    };
+    const ours = { containerID: "c1", ifname: "eth0" };
+    const other = { containerID: "theirs", ifname: "net1" };
+    expect(validOf([ours, { ...other, ifname: "eth0" }])).toEqual([ours, other]);
+    // The runtime forgot it, and its namespace is there.
+    expect(validOf([ours])).toEqual([ours, other]);
+    sh(["ip", "netns", "del", theirs.name]);
+    expect(validOf([ours])).toEqual([ours]);
+    node.ok("DEL", { pod, conf });
+    node.ok("DEL", { pod: "", container: "theirs", conf: multus, as: "multus" });
   });
 
   describe("whose plugin has become ours", () => {
