@@ -50,6 +50,15 @@ const commands: ReadonlyMap<string, Command> = new Map([
       load: () => import("./worker.ts").then((m) => m.worker),
     },
   ],
+  [
+    "dhcp",
+    {
+      summary: "renew the DHCP leases of this node's pods, until stopped; or list them",
+      usage: "patchbay dhcp [--list] [--json]",
+      options: { list: { type: "boolean" }, json: { type: "boolean" } },
+      load: () => import("./dhcp.ts").then((m) => m.dhcp),
+    },
+  ],
 ]);
 
 function help(): string {

@@ -84,8 +84,12 @@ export const carriedBuiltIns = (): BuiltIns => new BuiltIns(embedded, embedded.p
 function run(process: Process, builtIns: BuiltIns, invocation: Invocation, doc: Json): JsonObject | undefined {
   const type = whoAmI(process.startedAs, doc, builtIns);
   const above = authorAbove(process.environment);
-  if (ipams.has(type)) return runIpamPlugin(type, invocation, doc, above);
   const node = new Node({ environment: process.environment, builtIns });
+  if (ipams.has(type)) {
+    process.worker?.resources.use(node);
+    if (process.worker !== undefined) node.stop = process.worker.stop;
+    return runIpamPlugin(type, invocation, doc, { above, node });
+  }
   const operation = new Operation(invocation.command, node);
   node.log = logTo(process.environment, {
     operation: operation.id,

@@ -1,11 +1,13 @@
-/** `host-local` and `static` by the names of their links, for CNI binaries that run an IPAM of their own. */
+/** `host-local`, `static` and `dhcp` by the names of their links, for CNI binaries that run an IPAM of their own. */
+import type { Node, PodNetns } from "../core/attach/node.ts";
 import { CniError, Code } from "../core/base/error.ts";
 import { isObject, type Json, type JsonObject, member } from "../core/base/json.ts";
 import type { Invocation } from "../core/cni/env.ts";
 import { formatResult } from "../core/cni/result.ts";
 import { knownVersion } from "../core/cni/version.ts";
 import type { AuthorAbove } from "../core/delegate/author.ts";
-import { ipamRights } from "../core/delegate/ipam.ts";
+import { ipamNode, ipamRights } from "../core/delegate/ipam.ts";
+import { dhcp } from "../core/ipam/dhcp/dhcp.ts";
 import type { IpamRequest } from "../core/ipam/ipam.ts";
 import { ipams, runOwn } from "../core/ipam/ipams.ts";
 import { referenceLeases } from "../core/ipam/reference.ts";
@@ -15,7 +17,8 @@ import { validAttachments } from "./input.ts";
 import { readPolicy } from "./policy.ts";
 
 /**
- * Leases are written in the reference's own files: the plugin that runs us, and whatever it ran before us, knows those.
+ * Leases of host-local are written in the reference's own files: the plugin that runs us, and whatever it ran before us,
+ * knows those.
  *
  * @param above Set for a network that a namespace wrote: it has no path on the node.
  * @returns The result of an ADD in the configuration's version; nothing for the other commands.
@@ -25,7 +28,7 @@ export function runIpamPlugin(
   type: string,
   invocation: Invocation,
   doc: Json,
-  above: AuthorAbove | undefined,
+  { above, node }: { readonly above: AuthorAbove | undefined; readonly node: Node },
 ): JsonObject | undefined {
   const ipam = ipams.get(type);
   if (ipam === undefined || !isObject(doc)) {
@@ -38,6 +41,7 @@ export function runIpamPlugin(
   if (command === "VERSION") return undefined; // answered before anything is loaded
   const runtimeConfig = member(doc, "runtimeConfig");
   const valid = command === "GC" ? (validAttachments(doc) ?? []) : [];
+  using pod = type === dhcp.type ? openPod(invocation, node) : undefined;
   const request: IpamRequest = {
     command,
     conf: doc,
@@ -49,6 +53,7 @@ export function runIpamPlugin(
     runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
     ...rightsOf(above, command === "DEL"),
     ...(command === "GC" && { gc: { valid, isAlive: () => undefined, isNamed: () => false } }),
+    ...(type === dhcp.type && { node: ipamNode(node, pod?.kernel, pod?.path ?? "") }),
   };
   const result = runOwn(ipam, request, referenceLeases(request));
   return result && formatResult({ interfaces: [], ...result }, version);
@@ -59,6 +64,13 @@ function rightsOf(above: AuthorAbove | undefined, isDel: boolean): Pick<IpamRequ
   // DEL looks into every pool that may be the network's, so a policy that cannot be read does not keep it.
   const policy = isDel || above.policyFile === undefined ? openPolicy : readPolicy(above.policyFile);
   return ipamRights(policy, above.author);
+}
+
+/** What talks on the network works in the pod's namespace, and keeps what it leased in our own state. */
+function openPod(invocation: Invocation, node: Node): PodNetns | undefined {
+  if (invocation.command === "ADD" && node.stop === undefined) node.installStop();
+  const netns = "netns" in invocation ? invocation.netns : undefined;
+  return netns === undefined ? undefined : node.openPod(netns);
 }
 
 function versionOf(doc: JsonObject): string {

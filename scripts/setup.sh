@@ -29,13 +29,15 @@ apt_update() {
   apt-get update -qq || say "apt-get update failed; going on with the lists at hand"
 }
 
-# Command and package, one pair a line: what the tests run. No daemon among them: installing one would start it.
+# Command and package, one pair a line: what the tests run. No daemon among them: installing one would start it
+# (dnsmasq-base is the program alone).
 apt_needs='nft nftables
 ip iproute2
 tc iproute2
 bridge iproute2
 ping iputils-ping
 strace strace
+dnsmasq dnsmasq-base
 iptables iptables
 ldd libc-bin
 setpriv util-linux

@@ -17,13 +17,15 @@ import type { DelegateCall } from "../delegate/delegate.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
+import { giveBack } from "../ipam/dhcp/lease.ts";
+import type { DhcpIdentity } from "../state/dhcp.ts";
 import type { FoundRecord } from "../state/durable.ts";
 import type { Journal } from "../state/journal.ts";
 import { isOf } from "./add.ts";
 import { type FormerCall, runFormer } from "./former.ts";
 import type { Node } from "./node.ts";
 import type { Operation } from "./operation.ts";
-import { podOfJournals } from "./pod.ts";
+import { openPodOf, podOfJournals } from "./pod.ts";
 import { salvage } from "./salvage.ts";
 import { takeOver } from "./takeover.ts";
 import { combined, undoAttachments, withPrevious } from "./undo.ts";
@@ -100,7 +102,24 @@ export function deleteOrphanRecords(
       failures.push(CniError.from(thrown));
     }
   }
-  return failures;
+  return [...failures, ...dropLeases(container, journals, node)];
+}
+
+/** DHCP leases that no journal leads to any more, and those of a CNI binary whose namespace has gone. */
+function dropLeases(container: ContainerId, journals: readonly Journal[], node: Node): readonly CniError[] {
+  const isNamed = (id: DhcpIdentity): boolean =>
+    journals.some(({ header }) => header.network === id.network && header.ifname === id.ifname);
+  const { dhcp } = node.store;
+  return dhcp.list(container).flatMap((record) => {
+    if (isNamed(record)) return [];
+    try {
+      using pod = record.earlierBoot ? undefined : openPodOf(record.netns);
+      if (record.journal || pod === undefined) giveBack(record, dhcp, pod?.kernel);
+      return [];
+    } catch (thrown) {
+      return [CniError.from(thrown)];
+    }
+  });
 }
 
 function deleteRecorded(record: FoundRecord, node: Node): void {

@@ -132,7 +132,8 @@ export class Node implements DelegateNode, Disposable {
   }
 }
 
-function asPod(netns: Netns, path: string): PodNetns {
+/** @param netns Becomes the answer's own. */
+export function asPod(netns: Netns, path: string): PodNetns {
   const kernel = openKernel(netns);
   return {
     path,

@@ -2,7 +2,8 @@
 import { type NetnsPath, parseNetnsPath } from "../base/brand.ts";
 import { CniError } from "../base/error.ts";
 import type { Journal } from "../state/journal.ts";
-import type { Node, PodNetns } from "./node.ts";
+import { openRecorded } from "../sys/find-netns.ts";
+import { asPod, type Node, type PodNetns } from "./node.ts";
 
 /**
  * The namespace that the journals are about: at the path that the runtime gives, else where it was on ADD, else by a
@@ -34,4 +35,10 @@ export function podOfJournals(
 export function isAlive(journal: Journal, node: Node): boolean {
   using pod = podOfJournals([journal], undefined, node);
   return pod !== undefined;
+}
+
+/** The namespace that a record names, by its path or by a process that is in it. */
+export function openPodOf(netns: { readonly path: string; readonly cookie: string }): PodNetns | undefined {
+  const found = openRecorded(netns);
+  return found && asPod(found, netns.path);
 }

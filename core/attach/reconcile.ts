@@ -7,7 +7,7 @@ import { CniError, Code } from "../base/error.ts";
 import type { Journal } from "../state/journal.ts";
 import { deleteJournals, deleteOrphanRecords } from "./delete.ts";
 import type { Operation } from "./operation.ts";
-import { isAlive } from "./pod.ts";
+import { isAlive, openPodOf } from "./pod.ts";
 
 /** A container with nothing left in the kernel that could use what it has. */
 export interface Orphan {
@@ -46,6 +46,15 @@ export function findOrphans(operation: Operation): readonly Orphan[] {
       needsRuntime: pod?.uid !== undefined,
       label: `${pod === undefined ? "" : `${pod.namespace}/${pod.name} `}${ifname}=${network} (before the last reboot)`,
     });
+  }
+  for (const { container, network, ifname, journal, earlierBoot, netns } of node.store.dhcp.list()) {
+    if (known.has(container as ContainerId)) continue;
+    // Of a journal that is there, the journal decides; a CNI binary's lease has none.
+    using pod = earlierBoot ? undefined : openPodOf(netns);
+    if (pod !== undefined) continue;
+    known.add(container as ContainerId);
+    const label = `${ifname}=${network} (a DHCP lease${journal ? " that was left behind" : ""})`;
+    orphans.push({ container: container as ContainerId, needsRuntime: false, label });
   }
   return orphans;
 }

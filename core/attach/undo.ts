@@ -17,6 +17,7 @@ import type { DelegateNode } from "../delegate/node.ts";
 import { recordId, settledAuthor } from "../delegate/record.ts";
 import { resolveDelegate } from "../delegate/resolve.ts";
 import { undoLinks, undoStep } from "../host/undo.ts";
+import { giveBack } from "../ipam/dhcp/lease.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Entry, UndoStep } from "../state/entries.ts";
 import type { Journal, PendingUndo } from "../state/journal.ts";
@@ -137,6 +138,10 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
       }
       journal.undone(id);
       context.node.store.durable.remove(recordId(journal, step.plugin));
+    } else if (step.do === "dhcp") {
+      // While its link is there: the server is told on the link.
+      giveBack(journal.header, context.node.store.dhcp, context.pod);
+      journal.undone(id);
     } else undoStep(step, journal.entries, places);
   }
 }

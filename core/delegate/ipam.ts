@@ -3,13 +3,15 @@ import { CniError, Code } from "../base/error.ts";
 import { isObject, member } from "../base/json.ts";
 import { ipamTypeOf } from "../cni/list.ts";
 import type { NetConf } from "../cni/types.ts";
-import type { IpamRequest, IpamResult } from "../ipam/ipam.ts";
+import type { IpamNode, IpamRequest, IpamResult } from "../ipam/ipam.ts";
 import { ipams, runOwn } from "../ipam/ipams.ts";
+import type { Kernel } from "../kernel/kernel.ts";
 import type { Operation } from "../policy/decide.ts";
 import { type Author, hasLeasesApart, isOfNode, type Policy, refuseBinary } from "../policy/policy.ts";
+import { openRecorded } from "../sys/find-netns.ts";
 import { binaryDelegate } from "./binary.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
-import type { AttachmentContext } from "./node.ts";
+import type { AttachmentContext, DelegateNode } from "./node.ts";
 import { intendDelegate } from "./record.ts";
 
 /** A plugin's IPAM binary has a number of its own in the journal, away from the plugins'. */
@@ -90,6 +92,26 @@ function ownRequest(
     runtimeConfig: isObject(runtimeConfig) ? runtimeConfig : {},
     ...ipamRights(context.node.policy, context.author),
     ...(context.gc && { gc: context.gc }),
+    node: ipamNode(context.node, context.pod, call.target.netns),
+  };
+}
+
+/** What an IPAM of ours needs that talks on the network. */
+export function ipamNode(
+  node: Pick<DelegateNode, "store" | "deadlineMs" | "stop">,
+  pod: Kernel | undefined,
+  netnsPath: string,
+): IpamNode {
+  return {
+    dhcp: node.store.dhcp,
+    pod,
+    netnsPath,
+    deadlineMs: node.deadlineMs,
+    stop: node.stop,
+    isNetnsAlive(netns) {
+      using found = openRecorded(netns);
+      return found !== undefined;
+    },
   };
 }
 

@@ -87,7 +87,7 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
     return true;
   }
   if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;
-  if (step.do === "network-object" || step.do === "delegate") return false;
+  if (step.do === "network-object" || step.do === "delegate" || step.do === "dhcp") return false;
   const kernel = step.in === "pod" ? places.pod : places.host;
   if (kernel === undefined) return true;
   tolerant(() => {

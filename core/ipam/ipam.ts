@@ -1,9 +1,13 @@
 /** What an IPAM of ours is asked and what it answers. */
+
+import type { Cidr } from "../base/ip.ts";
 import type { JsonObject } from "../base/json.ts";
 import type { CniArgs } from "../cni/env.ts";
 import type { Dns, NetConf, ResultIp, ResultRoute } from "../cni/types.ts";
+import type { DhcpLeases } from "../state/dhcp.ts";
 import type { UndoLog } from "../state/journal.ts";
 import type { LeaseBackend, LeaseOwner } from "../state/leases.ts";
+import type { Packets } from "../sys/packet.ts";
 
 /** The CNI code of a CHECK that found a difference, as the built-in plugins have it too. */
 export const DIFFERENT = 210;
@@ -27,6 +31,42 @@ export interface IpamRequest {
   /** Who wrote it, where that is a namespace; with `apart` its networks' leases are not those of others of the name. */
   readonly pool?: { readonly namespace: string; readonly apart: boolean };
   readonly gc?: GarbageQuestion;
+  /** For an IPAM that talks on the network; the others need none of it. */
+  readonly node?: IpamNode;
+}
+
+export interface IpamNode {
+  readonly dhcp: DhcpLeases;
+  /** The pod's namespace; absent when it is gone, or the command has none. */
+  readonly pod: PodNetwork | undefined;
+  /** As CNI_NETNS has it. */
+  readonly netnsPath: string;
+  /** Of the whole operation, on the monotonic clock. */
+  readonly deadlineMs: number;
+  /** True once the operation was asked to end. */
+  readonly stop: { readonly requested: boolean } | undefined;
+  /** Whether the namespace of an owner exists; it may look at every process of the machine. */
+  isNetnsAlive(netns: { readonly path: string; readonly cookie: string }): boolean;
+}
+
+/** As much of a kernel as a client on one link needs. */
+export interface PodNetwork {
+  readonly cookie: bigint;
+  linkByName(name: string): PodLink | undefined;
+  linkByIndex(index: number): PodLink | undefined;
+  setLink(index: number, change: { readonly up: boolean }): void;
+  deleteAddress(index: number, address: { readonly address: Cidr }): boolean;
+  waitRunning(index: number, timeoutMs: number): boolean;
+  openPackets(index: number, port: number): Packets;
+}
+
+export interface PodLink {
+  readonly index: number;
+  readonly name: string;
+  readonly kind: string;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly up: boolean;
 }
 
 /** What GC may free, answered by who knows the journals and the namespaces. */

@@ -1,11 +1,12 @@
 import type { UndoLog } from "../state/journal.ts";
 import type { LeaseBackend } from "../state/leases.ts";
+import { dhcp } from "./dhcp/dhcp.ts";
 import { hostLocal } from "./host-local.ts";
 import type { Ipam, IpamRequest, IpamResult } from "./ipam.ts";
 import { staticIpam } from "./static.ts";
 
 /** The IPAMs that run in this process, by the `type` of an `ipam` object. Any other type is a delegate's. */
-export const ipams: ReadonlyMap<string, Ipam> = new Map([hostLocal, staticIpam].map((ipam) => [ipam.type, ipam]));
+export const ipams: ReadonlyMap<string, Ipam> = new Map([hostLocal, staticIpam, dhcp].map((ipam) => [ipam.type, ipam]));
 
 /**
  * Runs the command that the request names.

@@ -7,6 +7,7 @@ import type { MacvlanMode } from "../netlink/kinds/macvlan.ts";
 import type { NftFamily } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { errnoName, errnoText } from "../sys/error.ts";
+import type { Packets } from "../sys/packet.ts";
 
 /** What the kernel refused, in its own words. The layer that knows for whom it was wraps it into a `CniError`. */
 export class KernelError extends Error {
@@ -390,4 +391,9 @@ export interface Kernel extends Disposable {
   waitRunning(index: number, timeoutMs: number): boolean;
   /** Tells the neighbours: a gratuitous ARP for each IPv4 address, an unsolicited advertisement for each IPv6 one. */
   announce(index: number, addresses: readonly Ip[]): void;
+  /**
+   * Whole frames out of the link, and into it those with a UDP datagram to `port`. It holds the namespace until it is
+   * disposed of. @throws SysError ENODEV
+   */
+  openPackets(index: number, port: number): Packets;
 }

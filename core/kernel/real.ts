@@ -18,7 +18,7 @@ import { deadlineIn, monotonicMs, sleepMs } from "../sys/clock.ts";
 import { Errno } from "../sys/error.ts";
 import { NetlinkSocket } from "../sys/netlink-socket.ts";
 import type { Netns } from "../sys/netns.ts";
-import { sendRaw } from "../sys/packet.ts";
+import { PacketSocket, type Packets, sendRaw } from "../sys/packet.ts";
 import { readProcSys, writeProcSys, writeProcSysAll } from "../sys/proc.ts";
 import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
 import {
@@ -599,6 +599,10 @@ class RealKernel implements Kernel {
     const ndp = addresses.filter((ip) => ip.family === 6).map((ip) => neighbourAdvertisement(mac, ip));
     if (arp.length > 0) sendRaw(this.#ns, index, ETHERTYPE_ARP, ...arp);
     if (ndp.length > 0) sendRaw(this.#ns, index, ETHERTYPE_IPV6, ...ndp);
+  }
+
+  openPackets(index: number, port: number): Packets {
+    return PacketSocket.open(this.#ns, index, port);
   }
 
   // --- Conversations -------------------------------------------------------------------------------------------------

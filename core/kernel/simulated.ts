@@ -6,6 +6,7 @@ import { type Cidr, contains, formatCidr, formatIp, type Ip, networkOf, parseMac
 import type { NftFamily } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { Errno, SysError } from "../sys/error.ts";
+import type { Packets } from "../sys/packet.ts";
 import {
   type BridgeVlan,
   type Kernel,
@@ -58,6 +59,8 @@ export class SimulatedNode {
   readonly calls: SimulatedCall[] = [];
   /** Hears of every changing call before it is carried out; an errno that it returns is the kernel's answer. */
   fault: ((call: SimulatedCall) => number | undefined) | undefined;
+  /** Who is on the network of a link; nobody unless told. */
+  network: ((namespace: string, link: { readonly name: string; readonly mac: string }) => Packets) | undefined;
   readonly #namespaces = new Map<string, Namespace>();
   #cookies = 1n;
 
@@ -848,6 +851,12 @@ class SimulatedKernel implements Kernel {
     for (const ip of addresses) {
       this.#node.announced.push({ namespace: this.#ns.name, link: link.name, address: formatIp(ip) });
     }
+  }
+
+  openPackets(index: number, _port: number): Packets {
+    const link = this.#at(`open link ${index} for packets`, index);
+    if (this.#node.network !== undefined) return this.#node.network(this.#ns.name, link);
+    return { fd: -1, send() {}, receive: () => undefined, [Symbol.dispose]() {} };
   }
 }
 

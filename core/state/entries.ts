@@ -80,6 +80,8 @@ export type UndoStep =
   /** A pool's directory, made for a lease whose address is not known yet. */
   | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "lease"; readonly pool: string; readonly address: string }
+  /** The DHCP lease of the attachment: given back while its link is still there. */
+  | { readonly do: "dhcp" }
   | { readonly do: "network-object"; readonly kind: string; readonly name: string }
   | { readonly do: "delegate"; readonly plugin: number };
 

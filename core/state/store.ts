@@ -11,6 +11,7 @@ import { Errno, isErrno } from "../sys/error.ts";
 import { namesInDirectory, nodeFs } from "../sys/files.ts";
 import { isAlive } from "../sys/process-id.ts";
 import { ContainerState, readJournals } from "./container.ts";
+import { DhcpLeases } from "./dhcp.ts";
 import { Durable } from "./durable.ts";
 import { ioFailure } from "./failure.ts";
 import { type Holder, readHolder, writeHolder } from "./holder.ts";
@@ -66,6 +67,7 @@ export class Store implements Disposable {
   readonly leases: Leases;
   readonly networks: NetworkObjects;
   readonly durable: Durable;
+  readonly dhcp: DhcpLeases;
   readonly log: OperationsLog;
   readonly #runDir: string;
   readonly #boot: string;
@@ -83,6 +85,7 @@ export class Store implements Disposable {
     this.leases = new Leases(this.path, o.referenceDir ?? "/var/lib/cni/networks", this.#quarantine);
     this.networks = new NetworkObjects(`${this.path}/networks`);
     this.durable = new Durable(libDir, o.bootId);
+    this.dhcp = new DhcpLeases(libDir, this.path, o.bootId);
     this.log = new OperationsLog(this.#runDir);
   }
 

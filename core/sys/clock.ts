@@ -46,3 +46,14 @@ export function bootId(): string {
   }
   return boot;
 }
+
+/**
+ * Milliseconds since the machine started, the time that it slept among them: for what several processes have to agree
+ * on, in steps of 10 ms.
+ */
+export function bootTimeMs(): number {
+  const path = "/proc/uptime";
+  using file = Fd.open(path, Open.READ);
+  const [seconds] = new TextDecoder().decode(readAll(file.raw, 128, path)).split(" ");
+  return Math.round(Number(seconds) * 1000);
+}

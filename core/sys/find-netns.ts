@@ -29,3 +29,21 @@ export function findNetns(cookie: string): Netns | undefined {
   }
   return undefined;
 }
+
+/**
+ * The namespace of that cookie: at the path where it was, else by a process that is still in it.
+ *
+ * @returns The namespace, to be disposed of; `undefined` when neither leads to it.
+ */
+export function openRecorded(netns: { readonly path: string; readonly cookie: string }): Netns | undefined {
+  try {
+    if (netns.path !== "") {
+      const found = Netns.open(netns.path as NetnsPath);
+      if (String(found.cookie) === netns.cookie) return found;
+      found[Symbol.dispose]();
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof SysError) && !(thrown instanceof CniError)) throw thrown;
+  }
+  return findNetns(netns.cookie);
+}

@@ -8,14 +8,19 @@ export const POLLOUT = 4;
 /** A set of descriptors for poll(2), made anew for each wait. */
 export class Poll {
   /** `struct pollfd { int fd; short events; short revents; }` */
-  #view = new DataView(new ArrayBuffer(8 * 8));
+  readonly #view: DataView;
   #count = 0;
+
+  /** @param capacity How many descriptors it has room for. */
+  constructor(capacity = 8) {
+    this.#view = new DataView(new ArrayBuffer(capacity * 8));
+  }
 
   clear(): void {
     this.#count = 0;
   }
 
-  /** Adds a descriptor, at most eight. @returns its place, for `events()` */
+  /** Adds a descriptor. @returns its place, for `events()` */
   add(fd: number, events: number): number {
     const at = this.#count++;
     this.#view.setInt32(at * 8, fd, true);
