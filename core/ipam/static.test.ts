@@ -137,6 +137,6 @@ describe("static", () => {
   });
 
   test("the IPAMs of this process are found by type", () => {
-    expect([...ipams.keys()]).toEqual(["host-local", "static"]);
+    expect([...ipams.keys()]).toEqual(["host-local", "static", "dhcp"]);
   });
 });

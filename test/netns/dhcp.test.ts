@@ -1,10 +1,10 @@
 /** dhcp as IPAM, with Debian's dnsmasq and a scripted server behind macvlan and bridge. */
-import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
 import { Dnsmasq, type Script, ScriptedServer } from "../support/dhcp.ts";
-import { nodeNetns, sh, TestNetns } from "../support/netns.ts";
+import { TestNetns } from "../support/netns.ts";
 import { TestNode, until } from "../support/node.ts";
 import { built, has, requires, root } from "../support/requires.ts";
 
