@@ -10,6 +10,7 @@ import { parseJson } from "../core/base/json.ts";
 import { admit } from "../core/host/admit.ts";
 import { canonical } from "../core/host/conf.ts";
 import { parseManifest } from "../core/policy/manifest.ts";
+import { pluginNames } from "../scripts/plugins.ts";
 import { compileGuest, runGuest } from "./testing.ts";
 
 setDefaultTimeout(60_000); // a guest may have to be compiled first
@@ -31,7 +32,7 @@ interface Case {
   readonly error?: JsonObject;
 }
 
-const plugins = ["loopback", "bridge", "macvlan", "ptp"];
+const plugins = pluginNames();
 const load = (plugin: string, file: string): string => readFileSync(join(import.meta.dir, plugin, file), "utf8");
 
 describe.each(plugins)("plugin %s", (plugin) => {

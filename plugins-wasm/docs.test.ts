@@ -7,6 +7,7 @@ import { admit } from "../core/host/admit.ts";
 import { canonical } from "../core/host/conf.ts";
 import { parseManifest } from "../core/policy/manifest.ts";
 import { describe as describeSchema } from "../core/policy/schema.ts";
+import { pluginNames } from "../scripts/plugins.ts";
 import { compileGuest, runGuest } from "./testing.ts";
 
 setDefaultTimeout(60_000); // a guest may have to be compiled first
@@ -21,7 +22,7 @@ function block(text: string, language: string): string {
   return found;
 }
 
-describe.each(["loopback", "bridge", "macvlan", "ptp"])("docs/plugins/%s.md", (name) => {
+describe.each(pluginNames())("docs/plugins/%s.md", (name) => {
   const text = page(`plugins/${name}.md`);
   const manifest = parseManifest(parseJson(readFileSync(join(root, "plugins-wasm", name, "plugin.json"), "utf8")));
 
@@ -41,8 +42,9 @@ describe.each(["loopback", "bridge", "macvlan", "ptp"])("docs/plugins/%s.md", (n
   });
 
   test("has an example that the plugin accepts", () => {
-    const example = JSON.parse(block(text, "json"));
-    expect(example.type).toBe(name);
+    const network = JSON.parse(block(text, "json"));
+    const example = (network.plugins ?? [network]).find((plugin: { type: string }) => plugin.type === name);
+    expect(example).toBeDefined();
     expect(() => canonical(manifest, example)).not.toThrow();
   });
 });

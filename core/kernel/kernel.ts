@@ -228,7 +228,7 @@ export interface BridgeVlan {
 export interface TokenBucket {
   /** Bytes a second. */
   readonly rate: number;
-  /** How long the saved-up burst takes at `rate`, in ticks of 64 ns; the kernel takes 4.29 s at most. */
+  /** How long the saved-up burst takes at `rate`, in ticks of 64 ns. */
   readonly buffer: number;
   /** Bytes that may wait or be on their way; more is dropped. */
   readonly limit: number;
@@ -354,7 +354,7 @@ export interface Kernel extends Disposable {
 
   /** Limits what leaves over a link, which must have no queueing discipline of its own: EEXIST. */
   limitRate(index: number, bucket: TokenBucket): void;
-  /** The limit of a link, as `limitRate()` sets one; the kernel rounds `buffer`. */
+  /** The limit of a link, as `limitRate()` sets one. */
   rateLimit(index: number): TokenBucket | undefined;
   /** Sends all that comes in over a link out over another. EEXIST when something looks at what comes in already. */
   redirectIngress(index: number, to: number): void;

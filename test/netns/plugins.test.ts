@@ -1,45 +1,11 @@
 /** The built-in plugins on a real kernel: what a pod gets, what CHECK says of it, and what is left after the undo. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { parseNetnsPath } from "../../core/base/brand.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import type { IpamAnswer } from "../../core/host/context.ts";
-import type { Kernel } from "../../core/kernel/kernel.ts";
-import { openKernel } from "../../core/kernel/real.ts";
-import { Netns } from "../../core/sys/netns.ts";
-import { nodeNetns, TestNetns } from "../support/netns.ts";
-import { PluginPod } from "../support/plugin.ts";
+import { PluginNode as Node } from "../support/plugin-node.ts";
 import { requires, root } from "../support/requires.ts";
 
 setDefaultTimeout(30_000); // duplicate address detection takes a second or two for each pod
-
-/** A node with pods; each attachment has a journal of its own. */
-class Node implements Disposable {
-  readonly #stack = new DisposableStack();
-  readonly ns = this.#stack.use(nodeNetns("node"));
-  readonly kernel = this.#open(this.ns, true);
-
-  #open(ns: TestNetns, host: boolean): Kernel {
-    return this.#stack.use(openKernel(this.#stack.use(Netns.open(parseNetnsPath(ns.path))), { host }));
-  }
-
-  pod(): Pod {
-    const ns = this.#stack.use(TestNetns.create("pod"));
-    return new Pod(this, ns, this.#open(ns, false));
-  }
-
-  [Symbol.dispose](): void {
-    this.#stack.dispose();
-  }
-}
-
-class Pod extends PluginPod {
-  readonly ns: TestNetns;
-
-  constructor(node: Node, ns: TestNetns, kernel: Kernel) {
-    super(node.kernel, kernel);
-    this.ns = ns;
-  }
-}
 
 const v4 = (last: number): IpamAnswer => ({
   ips: [{ address: `10.9.0.${last}/24`, gateway: "10.9.0.1" }],

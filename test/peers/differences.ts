@@ -20,6 +20,7 @@ const link = "<veth of [^>]*>";
 export const allowed: readonly Difference[] = [
   { heading: "Lengths of queues", line: new RegExp(`node links: ${link} txqlen: 1000$`) },
   { heading: "Lengths of queues", only: "debian-cni", line: /pod1? links: (eth0|net1) txqlen: 1000$/ },
+  { heading: "Lengths of queues", stories: /^bandwidth/, line: /node links: <queue> txqlen: 32$/ },
   {
     heading: "Lengths of queues",
     stories: /queueing discipline/,
@@ -71,6 +72,24 @@ export const allowed: readonly Difference[] = [
     line: / ADD: answer: (interfaces|ips|ip4|ip6): /,
   },
   { heading: "macvlan without its address", stories: /nobody calls DEL/, line: /the pod is as it was: seen: / },
+  {
+    heading: "Limits on a link of others",
+    stories: /^bandwidth/,
+    line: /^- \d DEL: node qdiscs: (cali[01]|<veth of \w+>) (root|ffff:fff1): /,
+  },
+  { heading: "Older versions of CNI", stories: /VERSION$/, line: / VERSION: versions: supported: / },
+  { heading: "A queue for each interface", stories: /two interfaces/, line: /^2 ADD: answer: exit: failed beside 0/ },
+  { heading: "A queue for each interface", stories: /^bandwidth, two interfaces/, line: /^[-+] [34] DEL: node / },
+  {
+    heading: "CHECK looks at both limits and at what leads to them",
+    stories: /^bandwidth, CHECK after tampering/,
+    line: / CHECK: answer: exit: 0 beside failed/,
+  },
+  {
+    heading: "Bursts beyond 32 bits",
+    stories: /containerd writes them|the longest burst/,
+    line: /^[-+] 1 ADD: node qdiscs: cali0 root: /,
+  },
   { heading: "GC", stories: /GC of a pod/, line: / ADD of pod 1: answer: exit: failed beside 0/ },
   {
     heading: "Debian's release is of 2022",

@@ -7,17 +7,19 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pluginNames } from "../../scripts/plugins.ts";
 import { pluginDirectory } from "../runtime/containerd.ts";
 import { TestNetns } from "../support/netns.ts";
 import { hasPeer, type Part, peer, peerFile } from "../support/peers.ts";
 import { built, distBinary, requires, root } from "../support/requires.ts";
 import { differences, type Told, tell } from "../support/twin.ts";
 import { allowed } from "./differences.ts";
+import { bandwidthStories } from "./stories/bandwidth.ts";
 import { bridgeStories } from "./stories/bridge.ts";
 import type { Named } from "./stories/common.ts";
 import { otherStories } from "./stories/others.ts";
 
-const stories: readonly Named[] = [...bridgeStories, ...otherStories];
+const stories: readonly Named[] = [...bridgeStories, ...otherStories, ...bandwidthStories];
 const told = (part: Part): Named[] => stories.filter((named) => part === "reference" || !named.newer);
 const rows = (list: readonly Named[]): [string, Named][] => list.map((named) => [named.what, named]);
 
@@ -38,7 +40,7 @@ requires(
   hasPeer("reference"),
   hasPeer("debian-cni"),
 )("built-ins beside the reference plugins", () => {
-  const names = ["bridge", "macvlan", "ptp", "loopback", "static", "host-local"];
+  const names = [...pluginNames(), "static", "host-local"];
   const link = (what: string, plugins: Record<string, string>): string =>
     pluginDirectory(join(directory, what), plugins);
   let directory = "";
@@ -139,7 +141,7 @@ describe("the stories", () => {
     expect(headings.toSorted()).toEqual([...new Set(allowed.map((one) => one.heading))].toSorted());
   });
 
-  test.each(["bridge", "macvlan", "ptp", "loopback"])("%s: each key of its schema is in one", (type) => {
+  test.each(pluginNames())("%s: each key of its schema is in one", (type) => {
     const schema = JSON.parse(readFileSync(new URL(`../../plugins-wasm/${type}/plugin.json`, import.meta.url), "utf8"))
       .schema as Record<string, unknown>;
     const used = new Set(

@@ -17,13 +17,16 @@ let containers = 0;
 /** One attachment to one pod, with a journal of its own. */
 export class PluginPod {
   readonly journal = new MemoryJournal();
-  readonly container = `c${containers++}`;
+  readonly container: string;
+  readonly ifname: string;
   readonly host: Kernel;
   readonly kernel: Kernel;
 
-  constructor(host: Kernel, kernel: Kernel) {
+  constructor(host: Kernel, kernel: Kernel, o: { readonly container?: string; readonly ifname?: string } = {}) {
     this.host = host;
     this.kernel = kernel;
+    this.container = o.container ?? `c${containers++}`;
+    this.ifname = o.ifname ?? "eth0";
   }
 
   #run(
@@ -33,7 +36,7 @@ export class PluginPod {
     ipam: IpamAnswer | undefined,
   ): [GuestEnd, TestGuest] {
     const manifest = parseManifest(parseJson(readFileSync(join(plugins, plugin, "plugin.json"), "utf8")));
-    const ifname = plugin === "loopback" ? "lo" : "eth0";
+    const ifname = plugin === "loopback" ? "lo" : this.ifname;
     const guest = new TestGuest({
       operation,
       manifest,

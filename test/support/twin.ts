@@ -16,7 +16,7 @@ export interface Call {
   readonly call: CniCommand;
   /** Number of the pod, 0 unless told; each has a container id of its own. */
   readonly pod?: number;
-  /** Over what the story's configuration says; undefined takes a key out. */
+  /** Over what the story's configuration says; undefined takes a key out, and `type` has another plugin called. */
   readonly conf?: Document;
   readonly args?: string;
   readonly ifname?: string;
@@ -195,7 +195,7 @@ export function tell(story: Story, path: readonly string[], o: { left?: boolean 
     const attached = !["STATUS", "VERSION", "GC"].includes(call.call);
     const args = call.args ?? story.args;
     const answer = cni({
-      plugin: findPlugin(story.conf.type, path),
+      plugin: findPlugin(String(call.conf?.type ?? story.conf.type), path),
       command: call.call,
       path,
       node: world.node,
@@ -348,6 +348,7 @@ class Names {
       for (const link of parseIpJson(netns.run("ip", "-j", "link", "show"))) {
         const name = String(link.ifname);
         const drawn = /^veth[0-9a-f]{8,}$/.test(name);
+        if (/^(bwp|pbl)[0-9a-f]{12}$/.test(name)) this.#words.set(name, "<queue>");
         if (drawn) this.#words.set(name, `<veth of ${link.master ?? "nothing"}>`);
         const mac = String(link.address);
         // A bridge may have its own or that of a port.

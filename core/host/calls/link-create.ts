@@ -116,7 +116,8 @@ type Settings = Pick<LinkChange, "up" | "master" | "hairpin" | "isolated">;
  */
 function settle(guest: GuestContext, where: Place, link: Link, r: Settings, own: boolean): string | undefined {
   const kernel = guest.kernel(where);
-  if (where === "host") refuseAdvertisements(kernel, link.name, link.acceptRa);
+  // Nothing comes in over an ifb: what it has sent comes in where it came in before.
+  if (where === "host" && link.kind !== "ifb") refuseAdvertisements(kernel, link.name, link.acceptRa);
   const change: { -readonly [K in keyof LinkChange]: LinkChange[K] } = {};
   if (where === "host" && own) change.alias = guest.alias();
   if (r.up) change.up = true;

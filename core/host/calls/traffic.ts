@@ -19,15 +19,15 @@ const request = {
     doc: "`limit`: a token bucket on what leaves over the link; `redirect`: what comes in over it leaves over `to`",
   },
   rate: { type: "integer", min: 1, doc: "`limit`: bytes a second" },
-  burst: { ...u32, doc: "`limit`: bytes at once after a pause; the kernel takes what 4.29 s at `rate` are at most" },
+  burst: { ...u32, doc: "`limit`: bytes at once after a pause; at most what passes in 274 s at `rate`" },
   limit: { ...u32, doc: "`limit`: bytes that may wait" },
   to: { type: "integer", min: 1, doc: "`redirect`: handle of a link that the attachment made" },
 } as const satisfies Keys;
 type Request = ValueOfKeys<typeof request>;
 
-/** The kernel measures a burst by its time at the rate, in ticks of 64 ns, and keeps it in 32 bits of nanoseconds. */
+/** The kernel is told a burst by its time at the rate, in 32 bits of ticks of 64 ns. */
 const TICKS_PER_US = 15.625;
-const MOST_TICKS = 67_108_863;
+const MOST_TICKS = 0xffff_ffff;
 
 /** In whole microseconds first, as every tool that speaks of token buckets to Linux rounds. */
 function bucketOf(r: Request): TokenBucket {

@@ -1139,7 +1139,7 @@ export class TcApply {
   rule: string | null = null;
   /** `limit`: bytes a second */
   rate: i64 = ABSENT;
-  /** `limit`: bytes at once after a pause; the kernel takes what 4.29 s at `rate` are at most */
+  /** `limit`: bytes at once after a pause; at most what passes in 274 s at `rate` */
   burst: i64 = ABSENT;
   /** `limit`: bytes that may wait */
   limit: i64 = ABSENT;
@@ -1176,7 +1176,7 @@ export class TcCheck {
   rule: string | null = null;
   /** `limit`: bytes a second */
   rate: i64 = ABSENT;
-  /** `limit`: bytes at once after a pause; the kernel takes what 4.29 s at `rate` are at most */
+  /** `limit`: bytes at once after a pause; at most what passes in 274 s at `rate` */
   burst: i64 = ABSENT;
   /** `limit`: bytes that may wait */
   limit: i64 = ABSENT;

@@ -22,6 +22,20 @@ export function previousResult(): Result {
   return Result.of(previous);
 }
 
+/** The result of the plugins before, which a plugin that makes no interface of its own works on; error 7 without it. */
+export function chainedResult(): Result {
+  const previous = conf().obj("prevResult");
+  if (!previous.exists) {
+    const type = conf().str("type");
+    fail(
+      7,
+      'Cannot run "' + type + '" by itself: "prevResult" is missing',
+      'Put "' + type + '" into a list, behind the plugin that makes the interface',
+    );
+  }
+  return Result.of(previous);
+}
+
 /** The index of the pod's interface among those of a result. */
 export function podInterface(result: Result): i32 {
   const name = ifname();

@@ -7,6 +7,8 @@ import { ABSENT, Writer } from "./writer";
 /** One element of `interfaces`. */
 export class Interface {
   mtu: i64 = ABSENT;
+  socketPath: string = "";
+  pciID: string = "";
   constructor(
     public name: string,
     public mac: string,
@@ -73,6 +75,8 @@ export class Result {
     for (let e = doc.arr("interfaces").first; e.here; e = e.next) {
       const known = new Interface(e.str("name"), e.str("mac"), e.str("sandbox"));
       known.mtu = e.int("mtu", ABSENT);
+      known.socketPath = e.str("socketPath");
+      known.pciID = e.str("pciID");
       this.interfaces.push(known);
     }
     for (let e = doc.arr("ips").first; e.here; e = e.next) {
@@ -129,6 +133,8 @@ export class Result {
         if (e.mac != "") out.text("mac", e.mac);
         out.integer("mtu", e.mtu);
         if (e.sandbox != "") out.text("sandbox", e.sandbox);
+        if (e.socketPath != "") out.text("socketPath", e.socketPath);
+        if (e.pciID != "") out.text("pciID", e.pciID);
         out.endObject();
       }
       out.endArray();
