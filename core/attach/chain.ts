@@ -70,7 +70,8 @@ export function addChain(chain: Chain, context: AttachmentContext & { readonly j
       runtimeConfig: request.capabilityValues,
       ...(result && { prevResult: result }),
     });
-    intendDelegate({ plugin, type: delegate.type, how: delegate.how, conf }, request.target, context);
+    const { type, how, sha256 } = delegate;
+    intendDelegate({ plugin, type, how, conf, sha256 }, request.target, context);
     result = delegate.run({ command: "ADD", target: request.target, plugin, conf }, context) ?? emptyResult;
     const known = formatResult(result, NEWEST);
     context.journal.append({ is: "result", plugin, result: known });

@@ -16,7 +16,7 @@ import { binaryDelegate } from "../delegate/binary.ts";
 import type { DelegateCall } from "../delegate/delegate.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { settledAuthor } from "../delegate/record.ts";
-import { resolveDelegate } from "../delegate/resolve.ts";
+import { recordedGuest } from "../delegate/resolve.ts";
 import { giveBack } from "../ipam/dhcp/lease.ts";
 import type { DhcpIdentity } from "../state/dhcp.ts";
 import type { FoundRecord } from "../state/durable.ts";
@@ -147,6 +147,6 @@ function deleteRecorded(record: FoundRecord, node: Node): void {
     conf: withPrevious(record.config, record.how === "ipam" ? undefined : result),
   };
   const delegate =
-    record.how === "guest" ? resolveDelegate(record.type, path, context) : binaryDelegate(record.type, path, node);
+    record.how === "guest" ? recordedGuest(record.type, record.sha256, node) : binaryDelegate(record.type, path, node);
   delegate.run(call, context);
 }

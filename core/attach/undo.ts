@@ -15,7 +15,7 @@ import { GuestError } from "../delegate/guest.ts";
 import { isIpamNumber } from "../delegate/ipam.ts";
 import type { DelegateNode } from "../delegate/node.ts";
 import { recordId, settledAuthor } from "../delegate/record.ts";
-import { resolveDelegate } from "../delegate/resolve.ts";
+import { recordedGuest } from "../delegate/resolve.ts";
 import { undoLinks, undoStep } from "../host/undo.ts";
 import { giveBack } from "../ipam/dhcp/lease.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -227,7 +227,7 @@ function deleteDelegate(journal: Journal, plugin: number, context: UndoContext):
   };
   const delegate =
     entry.how === "guest"
-      ? resolveDelegate(entry.type, target.path, attachment)
+      ? recordedGuest(entry.type, entry.sha256, context.node)
       : binaryDelegate(entry.type, target.path, context.node);
   const result = latestResult(journal, plugin);
   delegate.run({ command: "DEL", target, plugin, conf: withPrevious(entry.config, result) }, attachment);

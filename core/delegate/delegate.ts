@@ -29,6 +29,8 @@ export interface Delegate {
   readonly type: string;
   /** A guest whose journal undoes it, a guest that asked to be run on DEL, or a CNI binary. */
   readonly how: "guest" | "guest-undo" | "binary";
+  /** Of a guest's module, hexadecimal. */
+  readonly sha256?: string;
   /** Every CNI version it takes. */
   versions(): readonly string[];
   /**

@@ -31,6 +31,7 @@ export function guestDelegate(plugin: BuiltIn): Delegate {
   return {
     type: manifest.name,
     how: manifest.undo === "guest" ? "guest-undo" : "guest",
+    sha256: plugin.sha256,
     versions: () => SUPPORTED,
     run: (call, context) => run(plugin, call, context),
   };

@@ -11,6 +11,7 @@ export interface DelegateIntent {
   readonly type: string;
   readonly how: Delegate["how"] | "ipam";
   readonly conf: NetConf;
+  readonly sha256?: string | undefined;
 }
 
 /**
@@ -26,8 +27,10 @@ export function intendDelegate(
   const { journal, node } = context;
   const { plugin, type, conf } = intent;
   const durable = intent.how !== "guest";
+  // Of a module that the host undoes nobody asks again which one it was.
+  const sha256 = durable ? intent.sha256 : undefined;
   const how = intent.how === "guest-undo" ? "guest" : intent.how;
-  journal.append({ is: "delegate", plugin, type, how, config: conf, durable });
+  journal.append({ is: "delegate", plugin, type, how, ...(sha256 && { sha256 }), config: conf, durable });
   if (!durable) return;
   journal.intend({ do: "delegate", plugin });
   const { header } = journal;
@@ -37,6 +40,7 @@ export function intendDelegate(
     ifname: header.ifname,
     type,
     how,
+    ...(sha256 && { sha256 }),
     netns: header.netns.path,
     config: conf,
     args: formatCniArgs(target.args),

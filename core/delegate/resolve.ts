@@ -48,6 +48,32 @@ export function resolveDelegate(
   );
 }
 
+/**
+ * The module that a record names, for its DEL. A built-in of another release is taken for it: each undoes what its
+ * former releases noted. A CNI binary of the same name never is.
+ *
+ * @param sha256 Of the module that ran on ADD; `undefined` in records of before it was kept.
+ * @throws {CniError} 7 when there is no such module here.
+ */
+export function recordedGuest(
+  type: string,
+  sha256: string | undefined,
+  node: Pick<AttachmentContext["node"], "builtIn" | "log">,
+): Delegate {
+  const plugin = node.builtIn(type);
+  if (plugin === undefined) {
+    throw new CniError(
+      Code.InvalidConfig,
+      `Cannot undo what module ${show(type)} did: ${sha256 === undefined ? "it" : `the module ${sha256.slice(0, 12)}`} is not here`,
+      { remedy: "Install the release of Patchbay that has it, then delete the pod again" },
+    );
+  }
+  if (sha256 !== undefined && sha256 !== plugin.sha256) {
+    node.log("info", `module "${type}" was ${sha256.slice(0, 12)} on ADD and is ${plugin.sha256.slice(0, 12)} now`);
+  }
+  return guestDelegate(plugin);
+}
+
 /** Whether the file is the program that runs now, by whichever link. */
 export const isOurselves = (type: PluginType, path: readonly string[]): boolean =>
   statOf(findBinary(type, path))?.state === statOf("/proc/self/exe")?.state;

@@ -3,7 +3,7 @@
  * error names plugin and limit, and nothing is left of it.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "../../core/base/hash.ts";
 import { Engine } from "../../core/engine/engine.ts";
@@ -75,6 +75,7 @@ requires(...root, built)("a guest that misbehaves", () => {
   let pod: TestNetns;
   let witness: Witness;
   let program: Scratch;
+  let sum: string;
   const obedientMs = new Map<CniCommand, number>();
 
   const conf = (does = "", when = ""): Document =>
@@ -91,7 +92,8 @@ requires(...root, built)("a guest that misbehaves", () => {
     });
     writeFileSync(artifactPath, engine.compile(wasm));
     const file = join(node.directory, "guests.json");
-    const naughty = { manifestText: JSON.stringify(manifest), artifactPath, sha256: sha256(wasm) };
+    sum = sha256(wasm);
+    const naughty = { manifestText: JSON.stringify(manifest), artifactPath, sha256: sum };
     writeFileSync(file, JSON.stringify({ naughty }));
     program = new Scratch();
     node.script("with-guests", `exec ${program.compile(join(project, "test/support/main-with-guests.ts"))} ${file}`);
@@ -131,6 +133,23 @@ requires(...root, built)("a guest that misbehaves", () => {
     if (seen === undefined) throw new Error(`${when} was not called`);
     return seen;
   }
+
+  test("its module's sum is recorded, and only a module of that name is run for its DEL", () => {
+    node.ok("ADD", { as: "with-guests", pod, conf: conf() });
+    const records = node.at("/var/lib/patchbay/records");
+    const kept = (): string[] => readdirSync(records).filter((name) => name.endsWith(".record"));
+    expect(readFileSync(join(records, kept()[0] ?? ""), "utf8")).toContain(`"sha256":"${sum}"`);
+    const [name = ""] = readdirSync(join(node.generation, "containers/c1")).filter((n) => n.endsWith(".journal"));
+    expect(readFileSync(join(node.generation, "containers/c1", name), "utf8")).toContain(`"sha256":"${sum}"`);
+    node.script("naughty", "exit 0");
+    expect(node.answer("DEL", { pod, conf: conf() }).error).toMatchObject({
+      code: 7,
+      msg: expect.stringContaining(`the module ${sum.slice(0, 12)} is not here`),
+    });
+    expect(kept()).toHaveLength(1);
+    node.ok("DEL", { as: "with-guests", pod, conf: conf() });
+    rmSync(join(node.bin, "naughty"));
+  });
 
   describe.each(["ADD", "CHECK", "DEL"] as const)("in %s", (when) => {
     test.each(misdeeds.filter((m) => m.when?.includes(when) !== false).map((m) => [m.does, m] as const))(
