@@ -9,6 +9,8 @@ import loopbackCode from "../build/guests/loopback.cwasm" with { type: "file" };
 import loopbackManifest from "../build/guests/loopback.manifest" with { type: "text" };
 import macvlanCode from "../build/guests/macvlan.cwasm" with { type: "file" };
 import macvlanManifest from "../build/guests/macvlan.manifest" with { type: "text" };
+import portmapCode from "../build/guests/portmap.cwasm" with { type: "file" };
+import portmapManifest from "../build/guests/portmap.manifest" with { type: "text" };
 import ptpCode from "../build/guests/ptp.cwasm" with { type: "file" };
 import ptpManifest from "../build/guests/ptp.manifest" with { type: "text" };
 
@@ -20,6 +22,7 @@ export const files = {
     bridge: { artifactPath: bridgeCode, manifestText: bridgeManifest },
     loopback: { artifactPath: loopbackCode, manifestText: loopbackManifest },
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
+    portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
     ptp: { artifactPath: ptpCode, manifestText: ptpManifest },
   },
 } as const;

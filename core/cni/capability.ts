@@ -16,7 +16,7 @@ const MAX_ADDRESSES = 64;
 export const POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations";
 
 const KEYS: Readonly<Record<string, readonly string[]>> = {
-  portMappings: ["hostPort", "containerPort", "protocol", "hostIP"],
+  portMappings: ["hostPort", "containerPort", "protocol", "hostIP", "length"],
   bandwidth: ["ingressRate", "ingressBurst", "egressRate", "egressBurst"],
   dns: ["servers", "searches", "options", "domain"],
   ipRanges: ["subnet", "rangeStart", "rangeEnd", "gateway"],
@@ -98,6 +98,7 @@ function portMapping(d: Document, path: string, value: Json): JsonObject[] {
   const hostIP = entry.hostIP === "" ? undefined : entry.hostIP;
   const ip = typeof hostIP === "string" ? parseIp(hostIP) : undefined;
   if (hostIP !== undefined && ip === undefined) throw d.refuse(`${path}.hostIP`, "an IP address", hostIP);
+  if (entry.length !== undefined) d.integer(`${path}.length`, entry.length, 1, 65_535);
   const { hostIP: _, ...rest } = entry;
   return [
     {

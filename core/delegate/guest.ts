@@ -17,6 +17,7 @@ import type { Journal } from "../state/journal.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
 import type { AttachmentContext, BuiltIn, DelegateNode } from "./node.ts";
+import { ownerOf } from "./owner.ts";
 import { recordId } from "./record.ts";
 
 /** What a guest said, or was stopped for, unlike what keeps the host from running it. */
@@ -60,6 +61,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
       const ref = { container: journal.header.container, key: journal.key };
       node.store.networks.use(kind, name, ref, { ...facts, keep: manifest.keepNetworkObjects });
     },
+    ownerOf: (key) => ownerOf(node.store, key),
     leases: {
       acquire(pool, key) {
         using reserved = node.store.leases.open(pool, { create: true });

@@ -8,6 +8,7 @@ import * as link from "./calls/link.ts";
 import { linkCreate } from "./calls/link-create.ts";
 import * as nft from "./calls/nft.ts";
 import * as node from "./calls/node.ts";
+import * as port from "./calls/port.ts";
 import * as route from "./calls/route.ts";
 import * as service from "./calls/service.ts";
 import * as traffic from "./calls/traffic.ts";
@@ -41,6 +42,9 @@ export const hostCalls: readonly HostCall[] = [
   node.sysctlSet,
   nft.nftApply,
   nft.nftCheck,
+  port.portMap,
+  port.portCheck,
+  port.conntrackFlush,
   traffic.tcApply,
   traffic.tcCheck,
   address.announce,

@@ -48,6 +48,12 @@ export interface GuestSetup {
   readonly journal: JournalSink | undefined;
   /** Notes that the attachment uses an object of the network; its undo step is in the journal by then. */
   useNetworkObject(kind: string, name: string, facts: JsonObject): void;
+  /**
+   * Whose attachment on this node a key of `nftKey()` names.
+   *
+   * @returns undefined when nothing is known of it; `alive` while its namespace exists
+   */
+  ownerOf?(key: string): { readonly label: string; readonly alive: boolean } | undefined;
   /** Numbers and names that a plugin reserves on this node. */
   readonly leases: {
     acquire(pool: string, key: string): boolean;

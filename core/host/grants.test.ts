@@ -39,6 +39,7 @@ const creates = [
   "bridge_vlan_set",
   "sysctl_set",
   "nft_apply",
+  "port_map",
   "tc_apply",
   "announce",
   "ipam_add",

@@ -10,6 +10,7 @@ import type { Entry, Place, UndoStep } from "../state/entries.ts";
 import { SysError } from "../sys/error.ts";
 import { neighbourFromRecord } from "./calls/address.ts";
 import { removeNft } from "./calls/nft.ts";
+import { removePorts } from "./calls/port.ts";
 import { routeFromRecord, ruleFromRecord } from "./calls/route.ts";
 import { isBegun, isMade, type OwnLink, ownLinks } from "./facts.ts";
 
@@ -84,6 +85,10 @@ function putBack(kernel: Kernel, step: Extract<UndoStep, { do: "restore" }>): vo
 function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   if (step.do === "nft") {
     tolerant(() => removeNft(places.host, step));
+    return true;
+  }
+  if (step.do === "ports") {
+    tolerant(() => removePorts(places.host, step));
     return true;
   }
   if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;

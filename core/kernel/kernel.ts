@@ -241,8 +241,8 @@ export interface NftBase {
   readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
   readonly priority: number;
 }
-/** What the keys of a verdict map are. */
-export type NftKeyType = "ipv4" | "ipv6" | "ifname";
+/** What the keys of a map are: `proto-port` is a protocol's number and a port, to which others add an address. */
+export type NftKeyType = "ipv4" | "ipv6" | "ifname" | "port" | "proto-port" | "proto-port-ipv4" | "proto-port-ipv6";
 
 interface InTable {
   readonly family: NftFamily;
@@ -265,13 +265,25 @@ interface NftMap extends InTable {
   readonly what: "map";
   readonly map: string;
   readonly key: NftKeyType;
+  /** What it maps to; a verdict if absent. */
+  readonly data?: "port";
 }
 interface NftElement extends InTable {
   readonly what: "element";
   readonly map: string;
   readonly key: Uint8Array;
-  /** Where the verdict jumps. A delete that names it leaves an element alone that jumps elsewhere. */
+  /** Where the verdict jumps; "" in a map of values. A delete leaves an element alone that jumps elsewhere. */
   readonly chain: string;
+  readonly value?: Uint8Array;
+}
+/** Left alone while that map has a key that begins with this one's, beside those that the same transaction deletes. */
+interface NftUnused {
+  readonly unlessIn?: string;
+}
+interface NftRuleByHandle extends InTable {
+  readonly what: "rule";
+  readonly chain: string;
+  readonly handle: bigint;
 }
 
 /**
@@ -280,12 +292,39 @@ interface NftElement extends InTable {
  */
 export type NftChange =
   | ({ readonly op: "add" } & (NftTable | NftChain | NftRuleIn | NftMap | NftElement))
-  | ({ readonly op: "delete" } & (NftTable | Omit<NftChain, "base"> | Omit<NftMap, "key"> | NftElement))
+  | ({ readonly op: "delete" } & (
+      | NftTable
+      | Omit<NftChain, "base">
+      | NftRuleByHandle
+      | Omit<NftMap, "key" | "data">
+      | (NftElement & NftUnused)
+    ))
   | ({ readonly op: "flush" } & Omit<NftChain, "base">);
 
 export interface NftMapElement {
   readonly key: Uint8Array;
   readonly chain: string;
+  readonly value?: Uint8Array;
+}
+
+/** A rule of anybody's. */
+export interface NftFoundRule {
+  readonly handle: bigint;
+  readonly expressions: readonly NftExpression[];
+  /** As nft(8) keeps one. */
+  readonly comment?: string;
+}
+
+// --- Connection tracking ---------------------------------------------------------------------------------------------
+
+/** UDP flows that were sent to some ports, of the node's own addresses unless an address is given. */
+export interface UdpFlows {
+  readonly family: 4 | 6;
+  readonly ports: readonly { readonly first: number; readonly count: number; readonly address?: Ip | undefined }[];
+  /** Only those that go to this address in the end, wherever they were sent. */
+  readonly answeredBy?: Ip;
+  /** Only those that do not. */
+  readonly exceptBy?: Ip;
 }
 
 // --- One namespace ---------------------------------------------------------------------------------------------------
@@ -342,6 +381,9 @@ export interface Kernel extends Disposable {
   deleteRule(rule: Rule): boolean;
   rules(family?: 4 | 6): Rule[];
 
+  /** The link that leads to an address, by the node's routes; undefined when none does. */
+  linkTo(address: Ip): Link | undefined;
+
   /** Makes a permanent entry, in place of what was learned for that address. */
   addNeighbour(neighbour: Neighbour): void;
   /** @returns whether it was there */
@@ -378,8 +420,17 @@ export interface Kernel extends Disposable {
   /** The rules of a chain in order; undefined when there is no such chain. */
   nftRules(family: NftFamily, table: string, chain: string): NftExpression[][] | undefined;
   nftChains(family: NftFamily, table: string): string[];
+  /** @returns undefined when there is no such chain */
+  nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined;
   /** Undefined when there is no such map. */
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined;
+
+  /**
+   * Forgets UDP flows, so that the next packet of each meets the rules again.
+   *
+   * @returns how many, and whether there was time for all of them; it never throws
+   */
+  forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { readonly forgotten: number; readonly all: boolean };
 
   /**
    * Waits until no address of the link is tentative any more.

@@ -7,6 +7,7 @@ import {
   elements,
   generation,
   NFTABLES,
+  type NftElementValue,
   type NftFamily,
   NftMessage,
   nftFamilies,
@@ -25,11 +26,23 @@ const hooks = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 }
   number
 >;
 
-/** nft(8)'s number of the type, the length of a key in bytes, and nft(8)'s byte order: 1 the host's, 2 big-endian. */
-const keyTypes = { ipv4: [7, 4, 2], ipv6: [8, 16, 2], ifname: [41, 16, 1] } as const satisfies Record<
-  NftKeyType,
-  readonly [number, number, number]
->;
+/** Types in a row, as nft(8) numbers them: six bits each. */
+const concatenated = (...types: readonly number[]): number => types.reduce((sum, type) => (sum << 6) | type, 0);
+const [IPV4, IPV6, PROTOCOL, PORT] = [7, 8, 12, 13] as const;
+
+/**
+ * nft(8)'s number of the type, the length of a key in bytes, and nft(8)'s byte order: 1 the host's, 2 big-endian, 0 of
+ * several fields, each of which takes a multiple of four bytes.
+ */
+const keyTypes = {
+  ipv4: [IPV4, 4, 2],
+  ipv6: [IPV6, 16, 2],
+  ifname: [41, 16, 1],
+  port: [PORT, 2, 2],
+  "proto-port": [concatenated(PROTOCOL, PORT), 8, 0],
+  "proto-port-ipv4": [concatenated(PROTOCOL, PORT, IPV4), 12, 0],
+  "proto-port-ipv6": [concatenated(PROTOCOL, PORT, IPV6), 24, 0],
+} as const satisfies Record<NftKeyType, readonly [number, number, number]>;
 
 const ACCEPT = 1;
 
@@ -69,18 +82,67 @@ export function addRequest(change: NftChange & { op: "add" }): Request {
     }
     case "map": {
       const [keyType, keyLength, byteOrder] = keyTypes[change.key];
-      // Without this note nft(8) prints names as empty. Type 0 is the keys' byte order, four bytes, little-endian.
-      const userData = Uint8Array.of(0, 4, byteOrder, 0, 0, 0);
-      const types = { flags: SetFlag.MAP, keyType, keyLength, dataType: VERDICT_DATA, dataLength: 0 };
+      const [dataType, dataLength, dataOrder] =
+        change.data === undefined ? [VERDICT_DATA, 0, 0] : keyTypes[change.data];
+      // Without this note nft(8) prints names as empty, and ports the wrong way round. Type 0 is the keys' byte order
+      // and 1 the values', four bytes each, little-endian.
+      const values = change.data === undefined ? [] : [1, 4, dataOrder, 0, 0, 0];
+      const userData = Uint8Array.of(0, 4, byteOrder, 0, 0, 0, ...values);
+      const types = { flags: SetFlag.MAP, keyType, keyLength, dataType, dataLength };
       const value = { family, table: change.table, name: change.map, ...types, id: 1, userData };
       return { type: NftMessage.NEWSET, flags, codec: set, value };
     }
     case "element": {
-      const data = { verdict: { code: Verdict.JUMP, chain: change.chain } };
-      const value = { family, table: change.table, set: change.map, elements: [{ key: { value: change.key }, data }] };
+      const value = { family, table: change.table, set: change.map, elements: [elementOf(change)] };
       return { type: NftMessage.NEWELEMENT, flags, codec: elements, value };
     }
   }
+}
+
+type ElementChange = Extract<NftChange, { readonly what: "element" }>;
+
+function elementOf({ op, key, chain, value }: ElementChange): NftElementValue {
+  if (op === "delete") return { key: { value: key } };
+  const data = value === undefined ? { verdict: { code: Verdict.JUMP, chain } } : { value };
+  return { key: { value: key }, data };
+}
+
+/** So many elements stay far below the 64 KiB of the attribute that holds them. */
+const ELEMENTS = 256;
+
+/**
+ * The requests of a transaction. Elements of one map that come one after the other go in one message: thousands of
+ * messages would not fit into the socket.
+ *
+ * @returns each with its change, of several elements the first
+ */
+export function requestsOf(changes: readonly NftChange[]): { readonly change: NftChange; readonly request: Request }[] {
+  const out: { readonly change: NftChange; readonly request: Request }[] = [];
+  let run: ElementChange[] = [];
+  const endRun = (): void => {
+    const [first] = run;
+    if (first === undefined) return;
+    const request = first.op === "add" ? addRequest(first) : deleteRequest(first);
+    out.push({
+      change: first,
+      request: { ...request, value: { ...(request.value as object), elements: run.map(elementOf) } },
+    });
+    run = [];
+  };
+  for (const change of changes) {
+    if (change.op !== "flush" && change.what === "element") {
+      const [first] = run;
+      const joins =
+        first !== undefined && run.length < ELEMENTS && first.op === change.op && first.family === change.family;
+      if (!joins || first.table !== change.table || first.map !== change.map) endRun();
+      run.push(change);
+      continue;
+    }
+    endRun();
+    out.push({ change, request: change.op === "add" ? addRequest(change) : deleteRequest(change) });
+  }
+  endRun();
+  return out;
 }
 
 export function deleteRequest(change: NftChange & { op: "delete" | "flush" }): Request {
@@ -93,6 +155,10 @@ export function deleteRequest(change: NftChange & { op: "delete" | "flush" }): R
       return { type: NftMessage.DELTABLE, codec: table, value: { family, name: change.table } };
     case "chain":
       return { type: NftMessage.DELCHAIN, codec: chain, value: { ...inTable, name: change.chain } };
+    case "rule": {
+      const value = { ...inTable, chain: change.chain, handle: change.handle };
+      return { type: NftMessage.DELRULE, codec: rule, value };
+    }
     case "map":
       return { type: NftMessage.DELSET, codec: set, value: { ...inTable, name: change.map } };
     case "element": {
@@ -112,6 +178,10 @@ export function probeRequest(change: NftChange & { op: "delete" }): Request {
     }
     case "chain":
       return { type: NftMessage.GETCHAIN, codec: chain, value: { ...inTable, name: change.chain }, reply: chain };
+    case "rule": {
+      const value = { ...inTable, chain: change.chain, handle: change.handle };
+      return { type: NftMessage.GETRULE, codec: rule, value, reply: rule };
+    }
     case "map":
       return { type: NftMessage.GETSET, codec: set, value: { ...inTable, name: change.map }, reply: set };
     case "element": {

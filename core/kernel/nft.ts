@@ -45,16 +45,16 @@ const NFPROTO = { 4: nftFamilies.ip, 6: nftFamilies.ip6 } as const;
 /** Where a header has source and destination, and how long they are. */
 const addressFields = { 4: { source: 12, destination: 16, length: 4 }, 6: { source: 8, destination: 24, length: 16 } };
 
-const loadMeta = (key: number): NftExpression => ({ name: "meta", meta: { key, to: Register.ONE } });
-const loadPayload = (base: number, offset: number, length: number): NftExpression => ({
+export const loadMeta = (key: number): NftExpression => ({ name: "meta", meta: { key, to: Register.ONE } });
+export const loadPayload = (base: number, offset: number, length: number): NftExpression => ({
   name: "payload",
   payload: { to: Register.ONE, base, offset, length },
 });
-const compare = (op: number, value: Uint8Array): NftExpression => ({
+export const compare = (op: number, value: Uint8Array): NftExpression => ({
   name: "cmp",
   cmp: { from: Register.ONE, op, data: { value } },
 });
-const isFamily = (family: 4 | 6): NftExpression[] => [
+export const isFamily = (family: 4 | 6): NftExpression[] => [
   loadMeta(MetaKey.NFPROTO),
   compare(Compare.EQ, Uint8Array.of(NFPROTO[family])),
 ];
@@ -63,19 +63,18 @@ const jumpBy = (map: string): NftExpression => ({
   lookup: { from: Register.ONE, to: Register.VERDICT, set: map },
 });
 
-/** `ip daddr != <network>`, in the shorter form that nft(8) also uses where the prefix ends with a byte. */
-function notTo(network: Cidr): NftExpression[] {
+/** `ip daddr != <network>` and the like, in the shorter form that nft(8) also uses where the prefix ends with a byte. */
+export function inNetwork(side: "source" | "destination", op: number, network: Cidr): NftExpression[] {
   const { ip, prefix } = networkOf(network);
-  const { destination, length } = addressFields[ip.family];
+  const { [side]: offset, length } = addressFields[ip.family];
   if (prefix > 0 && prefix % 8 === 0) {
     const bytes = prefix / 8;
-    const load = loadPayload(PayloadBase.NETWORK, destination, bytes);
-    return [load, compare(Compare.NEQ, ip.bytes.slice(0, bytes))];
+    return [loadPayload(PayloadBase.NETWORK, offset, bytes), compare(op, ip.bytes.slice(0, bytes))];
   }
   const mask = new Uint8Array(length);
   for (let i = 0; i < length; i++) mask[i] = 0xff & (0xff << Math.max(0, Math.min(8, 8 * (i + 1) - prefix)));
   return [
-    loadPayload(PayloadBase.NETWORK, destination, length),
+    loadPayload(PayloadBase.NETWORK, offset, length),
     {
       name: "bitwise",
       bitwise: {
@@ -86,9 +85,10 @@ function notTo(network: Cidr): NftExpression[] {
         xor: { value: new Uint8Array(length) },
       },
     },
-    compare(Compare.NEQ, ip.bytes),
+    compare(op, ip.bytes),
   ];
 }
+const notTo = (network: Cidr): NftExpression[] => inNetwork("destination", Compare.NEQ, network);
 
 const multicast: Readonly<Record<4 | 6, Cidr>> = {
   4: { ip: { family: 4, bytes: Uint8Array.of(224, 0, 0, 0) }, prefix: 4 },
@@ -233,11 +233,11 @@ function keyBytes(map: string, key: string): Uint8Array {
   return bytes;
 }
 
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((byte, i) => byte === b[i]);
 
 /** Whether `found` has all that `wanted` has. The kernel answers with more: it spells its defaults out. */
-function covers(found: unknown, wanted: unknown): boolean {
+export function covers(found: unknown, wanted: unknown): boolean {
   if (wanted instanceof Uint8Array) return found instanceof Uint8Array && sameBytes(found, wanted);
   if (typeof wanted !== "object" || wanted === null) return found === wanted;
   if (typeof found !== "object" || found === null) return false;

@@ -21,6 +21,7 @@ import type { Netns } from "../sys/netns.ts";
 import { PacketSocket, type Packets, sendRaw } from "../sys/packet.ts";
 import { readProcSys, writeProcSys, writeProcSysAll } from "../sys/proc.ts";
 import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
+import { deleteRequest as deleteFlow, isOf as isFlowOf, listRequests } from "./conntrack.ts";
 import {
   type BridgeVlan,
   type Kernel,
@@ -32,12 +33,14 @@ import {
   type LinkSpec,
   type Neighbour,
   type NftChange,
+  type NftFoundRule,
   type NftMapElement,
   type Route,
   type RouteFilter,
   type Rule,
   type SysctlSetting,
   type TokenBucket,
+  type UdpFlows,
 } from "./kernel.ts";
 import {
   addressRequest,
@@ -54,15 +57,7 @@ import {
   toRoutes,
   toRule,
 } from "./messages.ts";
-import {
-  addRequest,
-  batchEnds,
-  deleteRequest,
-  describe,
-  generationRequest,
-  inFamily,
-  probeRequest,
-} from "./nft-messages.ts";
+import { batchEnds, describe, generationRequest, inFamily, probeRequest, requestsOf } from "./nft-messages.ts";
 import {
   filtersOf,
   ingressRequest,
@@ -344,6 +339,14 @@ class RealKernel implements Kernel {
     return out;
   }
 
+  linkTo(address: Ip): Link | undefined {
+    const family = address.family === 4 ? Family.INET : Family.INET6;
+    const value = { family, dstLength: address.bytes.length * 8, dst: address.bytes };
+    const answer = this.#rtnetlink.ask({ type: Rtm.GETROUTE, codec: route, value, reply: route });
+    const { index } = answer.reply ?? {};
+    return answer.errno !== 0 || index === undefined ? undefined : this.linkByIndex(index);
+  }
+
   addRule(r: Rule): void {
     const flags = Flag.CREATE | Flag.EXCL;
     this.#do(`add rule ${showRule(r)}`, { type: Rtm.NEWRULE, flags, codec: rule, value: ruleRequest(r) });
@@ -475,13 +478,17 @@ class RealKernel implements Kernel {
       const { present, generation } = this.#present(changes);
       if (present.length === 0) return;
       const { begin, end } = batchEnds(generation);
-      const requests = present.map((c) => (c.op === "add" ? addRequest(c) : deleteRequest(c)));
-      const verdict = this.#nfnetlink.batch(begin, requests, end);
+      const requests = requestsOf(present);
+      const verdict = this.#nfnetlink.batch(
+        begin,
+        requests.map((r) => r.request),
+        end,
+      );
       if (verdict.errno === 0) return;
       if (verdict.errno === ERESTART && attempt < GENERATIONS) {
         if (this.#nfnetlink.pause(Math.min(attempt - 6, 0), deadline)) continue;
       }
-      const failed = present[verdict.index];
+      const failed = requests[verdict.index]?.change;
       const doing = failed === undefined ? "change nft rules" : describe(failed);
       // Linux before 5.15 calls an element that is there with another verdict busy.
       const clash = failed?.op === "add" && failed.what === "element" && verdict.errno === Errno.EBUSY;
@@ -504,8 +511,16 @@ class RealKernel implements Kernel {
       else refuse(describe(change), answer);
       if (change.what === "element" && answer.reply !== undefined) {
         const [found] = (answer.reply as ElementsMessage).elements ?? [];
-        if (found?.data?.verdict?.chain !== change.chain) absent.add(change);
+        if ((found?.data?.verdict?.chain ?? "") !== change.chain) absent.add(change);
       }
+    }
+    for (const change of deletes) {
+      if (change.what !== "element" || change.unlessIn === undefined || absent.has(change)) continue;
+      const going = deletes.filter((d) => d.what === "element" && d.map === change.unlessIn && !absent.has(d));
+      const { family, table, unlessIn } = change;
+      const users = (this.nftElements(family, table, unlessIn) ?? []).filter(({ key }) => beginsWith(key, change.key));
+      if (users.some(({ key }) => !going.some((d) => d.what === "element" && sameBytes(d.key, key))))
+        absent.add(change);
     }
     const { id } = first.reply as { id?: number };
     const present = changes.filter((change) => !absent.has(change));
@@ -531,6 +546,26 @@ class RealKernel implements Kernel {
     return found.filter((m) => m.table === table).map((m) => m.name ?? "");
   }
 
+  nftFoundRules(family: NftFamily, table: string, name: string): NftFoundRule[] | undefined {
+    const inTable = { family: inFamily(family), table };
+    const doing = `list nft rules of "${family} ${table} ${name}"`;
+    const there = this.#nfnetlink.ask({
+      type: NftMessage.GETCHAIN,
+      codec: chain,
+      value: { ...inTable, name },
+      reply: chain,
+    });
+    if (there.errno === Errno.ENOENT) return undefined;
+    refuse(doing, there);
+    const request = { type: NftMessage.GETRULE, codec: nftRule, value: { ...inTable, chain: name }, reply: nftRule };
+    return this.#nftDump(doing, request)
+      .filter((m) => m.table === table && m.chain === name)
+      .map((m) => {
+        const comment = commentOf(m.userData);
+        return { handle: m.handle ?? 0n, expressions: m.expressions ?? [], ...(comment && { comment }) };
+      });
+  }
+
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {
     const doing = `list nft map "${family} ${table} ${map}"`;
     const value = { family: inFamily(family), table, set: map };
@@ -540,7 +575,9 @@ class RealKernel implements Kernel {
     const out: NftMapElement[] = [];
     for (const message of answer.replies) {
       for (const { key, data } of message.elements ?? []) {
-        if (key?.value !== undefined) out.push({ key: key.value, chain: data?.verdict?.chain ?? "" });
+        if (key?.value === undefined) continue;
+        const value = data?.value === undefined ? {} : { value: data.value };
+        out.push({ key: key.value, chain: data?.verdict?.chain ?? "", ...value });
       }
     }
     return out;
@@ -551,6 +588,38 @@ class RealKernel implements Kernel {
     if (answer.errno === Errno.ENOENT) return [];
     refuse(doing, answer);
     return answer.replies;
+  }
+
+  // --- Connection tracking -------------------------------------------------------------------------------------------
+
+  forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
+    const deadline = deadlineIn(timeoutMs);
+    let forgotten = 0;
+    let local: readonly LinkAddress[] | undefined;
+    const own = (): readonly LinkAddress[] => (local ??= this.addresses());
+    let seq = 1;
+    try {
+      // A socket of its own: what is still on its way when the time is over must not be met by whoever asks next.
+      using socket = NetlinkSocket.open(12, this.#ns);
+      const conversation = (): Conversation => {
+        const timeLeft = Math.max(0, deadline - monotonicMs());
+        if (timeLeft === 0) throw new KernelError("forget UDP flows", Errno.ETIMEDOUT);
+        seq += 100_000;
+        return new Conversation(socket, clock, { timeoutMs: timeLeft, firstSeq: seq });
+      };
+      for (const wanted of flows) {
+        for (const request of listRequests(wanted)) {
+          const found = conversation().dump(request);
+          refuse("list UDP flows", found);
+          for (const entry of found.replies.filter((e) => isFlowOf(wanted, e, own))) {
+            if (conversation().ask(deleteFlow(entry)).errno === 0) forgotten++;
+          }
+        }
+      }
+      return { forgotten, all: true };
+    } catch {
+      return { forgotten, all: false };
+    }
   }
 
   // --- Waiting and announcing ----------------------------------------------------------------------------------------
@@ -687,6 +756,18 @@ function checkName(doing: string, name: string): void {
   if (name.length === 0 || name.length > NAME_BYTES) {
     throw new KernelError(doing, Errno.ERANGE, `a name has 1 to ${NAME_BYTES} bytes`);
   }
+}
+
+const beginsWith = (bytes: Uint8Array, start: Uint8Array): boolean => start.every((byte, i) => byte === bytes[i]);
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && beginsWith(a, b);
+
+/** nft(8)'s comment on a rule: of its notes (type, length, content) the one of type 0, with its NUL. */
+function commentOf(notes: Uint8Array | undefined): string | undefined {
+  for (let at = 0; notes !== undefined && at + 2 <= notes.length; at += 2 + (notes[at + 1] ?? 0)) {
+    if (notes[at] !== 0) continue;
+    return new TextDecoder().decode(notes.subarray(at + 2, at + 2 + (notes[at + 1] ?? 0))).replace(/\0.*$/s, "");
+  }
+  return undefined;
 }
 
 function showRoute(r: Route): string {

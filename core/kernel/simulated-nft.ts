@@ -48,6 +48,8 @@ export function applyNft(tables: Map<string, SimTable>, change: NftChange): void
       for (const element of map.elements.values()) if (element.chain === change.chain) refuse(Errno.EBUSY);
     }
     table.chains.delete(change.chain);
+  } else if (change.what === "rule") {
+    table.chains.get(change.chain)?.rules.splice(Number(change.handle) - 1, 1);
   } else if (change.what === "map") {
     const used = [...table.chains.values()].some((chain) =>
       chain.rules.flat().some((e) => e.lookup?.set === change.map),
@@ -56,6 +58,8 @@ export function applyNft(tables: Map<string, SimTable>, change: NftChange): void
     table.maps.delete(change.map);
   } else {
     const elements = table.maps.get(change.map)?.elements;
+    const users = change.unlessIn === undefined ? undefined : table.maps.get(change.unlessIn)?.elements;
+    if ([...(users?.keys() ?? [])].some((key) => key.startsWith(hex(change.key)))) return;
     if (elements?.get(hex(change.key))?.chain === change.chain) elements.delete(hex(change.key));
   }
 }
@@ -80,10 +84,11 @@ function addNft(table: SimTable, change: NftChange & { op: "add" }, refuse: (err
     }
     case "element": {
       const map = table.maps.get(change.map) ?? refuse(Errno.ENOENT);
-      if (!table.chains.has(change.chain)) refuse(Errno.ENOENT);
+      if (change.value === undefined && !table.chains.has(change.chain)) refuse(Errno.ENOENT);
       const there = map.elements.get(hex(change.key));
       if (there !== undefined && there.chain !== change.chain) refuse(Errno.EEXIST);
-      map.elements.set(hex(change.key), { key: change.key, chain: change.chain });
+      const value = change.value === undefined ? {} : { value: change.value };
+      map.elements.set(hex(change.key), { key: change.key, chain: change.chain, ...value });
       return;
     }
   }

@@ -19,12 +19,14 @@ import {
   type LinkSpec,
   type Neighbour,
   type NftChange,
+  type NftFoundRule,
   type NftMapElement,
   type Route,
   type RouteFilter,
   type Rule,
   type SysctlSetting,
   type TokenBucket,
+  type UdpFlows,
 } from "./kernel.ts";
 import { applyNft, type SimTable } from "./simulated-nft.ts";
 
@@ -650,6 +652,17 @@ class SimulatedKernel implements Kernel {
     );
   }
 
+  linkTo(address: Ip): Link | undefined {
+    const length = (r: Route): number => r.dst?.prefix ?? 0;
+    const fitting = this.#ns.routes.filter((r) => r.family === address.family && r.index !== undefined);
+    const [best] = fitting
+      .filter((r) => r.dst === undefined || contains(r.dst, address))
+      .toSorted((a, b) => length(b) - length(a));
+    if (best?.index !== undefined) return this.linkByIndex(best.index);
+    const near = this.#ns.addresses.find((a) => contains(networkOf(a.address), address));
+    return near && this.linkByIndex(near.index);
+  }
+
   addRule(rule: Rule): void {
     this.#begin("addRule", "add rule", rule);
     if (rule.family === 6 && !this.#node.ipv6) throw new KernelError("add rule", Errno.EOPNOTSUPP);
@@ -826,6 +839,15 @@ class SimulatedKernel implements Kernel {
 
   nftChains(family: NftFamily, table: string): string[] {
     return [...(this.#ns.tables.get(`${family} ${table}`)?.chains.keys() ?? [])];
+  }
+
+  nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined {
+    return this.nftRules(family, table, chain)?.map((expressions, i) => ({ handle: BigInt(i + 1), expressions }));
+  }
+
+  forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
+    this.#begin("forgetUdp", "forget UDP flows", { flows, timeoutMs });
+    return { forgotten: 0, all: true };
   }
 
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {

@@ -134,6 +134,7 @@ export type RuleMessage = Of<typeof rule>;
 export type RuleRequest = Into<typeof rule>;
 export type SetMessage = Of<typeof set>;
 export type ElementsMessage = Of<typeof elements>;
+export type NftElementValue = Into<typeof element>;
 
 /** `NFT_SET_*` */
 export const SetFlag = { MAP: 0x8 } as const;

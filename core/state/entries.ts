@@ -77,6 +77,31 @@ export type UndoStep =
       readonly chain: string;
       readonly elements: readonly { readonly map: string; readonly key: string }[];
     }
+  /** Ports of the node that lead to the attachment. */
+  | {
+      readonly do: "ports";
+      /** In the names of what is in the kernel. */
+      readonly key: string;
+      /** With prefix length. */
+      readonly addresses: readonly string[];
+      readonly snat: "none" | "local" | "all";
+      readonly markBit: number;
+      readonly loopback: boolean;
+      readonly conditions: readonly {
+        readonly side: "source" | "destination";
+        readonly not: boolean;
+        readonly network: string;
+      }[];
+      readonly mappings: readonly {
+        readonly protocol: "tcp" | "udp" | "sctp";
+        readonly hostPort: number;
+        readonly containerPort: number;
+        readonly length: number;
+        readonly hostIP?: string;
+        /** The one family that it is for; both when absent. */
+        readonly family?: 4 | 6;
+      }[];
+    }
   /** A pool's directory, made for a lease whose address is not known yet. */
   | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "lease"; readonly pool: string; readonly address: string }

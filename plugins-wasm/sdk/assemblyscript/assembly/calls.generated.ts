@@ -162,6 +162,25 @@ export function bridgeVlanSet(request: BridgeVlanSet): Answer {
   return Answer.take(import_bridge_vlan_set(w.start, w.length));
 }
 
+@external("patchbay_1", "conntrack_flush")
+declare function import_conntrack_flush(request: usize, length: i32): i32;
+
+/** Request of `conntrack_flush`. */
+export class ConntrackFlush {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Forgets the UDP flows to the ports that port_map gave the attachment, so that their next packet is translated */
+export function conntrackFlush(request: ConntrackFlush): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_conntrack_flush(w.start, w.length));
+}
+
 @external("patchbay_1", "ipam_add")
 declare function import_ipam_add(request: usize, length: i32): i32;
 
@@ -837,6 +856,108 @@ export function noteSet(request: NoteSet): Answer {
   request.write(w);
   w.endObject();
   return Answer.take(import_note_set(w.start, w.length));
+}
+
+@external("patchbay_1", "port_check")
+declare function import_port_check(request: usize, length: i32): i32;
+
+/** Request of `port_check`. */
+export class PortCheck {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Whether the ports that port_map gave the attachment still lead to it */
+export function portCheck(request: PortCheck): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_port_check(w.start, w.length));
+}
+
+@external("patchbay_1", "port_map")
+declare function import_port_map(request: usize, length: i32): i32;
+
+export class PortMapMapping {
+  protocol: string | null = null;
+  /** Port of the node */
+  hostPort: i64 = ABSENT;
+  /** Port of the pod */
+  containerPort: i64 = ABSENT;
+  /** Ports in a row */
+  length: i64 = ABSENT;
+  /** Address of the node that it is for; unspecified (`0.0.0.0`, `::`) for all of that family, absent for all */
+  hostIP: string | null = null;
+
+  write(w: Writer): void {
+    w.text("protocol", this.protocol);
+    w.integer("hostPort", this.hostPort);
+    w.integer("containerPort", this.containerPort);
+    w.integer("length", this.length);
+    w.text("hostIP", this.hostIP);
+  }
+}
+
+export class PortMapCondition {
+  side: string | null = null;
+  not: i32 = UNSET;
+  network: string | null = null;
+
+  write(w: Writer): void {
+    w.text("side", this.side);
+    w.flag("not", this.not);
+    w.text("network", this.network);
+  }
+}
+
+/** Request of `port_map`. */
+export class PortMap {
+  mappings: PortMapMapping[] | null = null;
+  /** Addresses of the attachment that the ports lead to, one of a family; with the prefix length of its network */
+  addresses: string[] | null = null;
+  /** Whose connections get the node's address: those from the pod's own network and from 127.0.0.1, or all */
+  snat: string | null = null;
+  /** Bit of the packet's mark that `snat` uses */
+  markBit: i64 = ABSENT;
+  /** Of each family, what a connection has to fulfil; others find the port as if it were not mapped */
+  conditions: PortMapCondition[] | null = null;
+
+  write(w: Writer): void {
+    const mappings_ = this.mappings;
+    if (mappings_) {
+      w.beginArray("mappings");
+      for (let i = 0; i < mappings_.length; i++) {
+        w.beginObject();
+        mappings_[i].write(w);
+        w.endObject();
+      }
+      w.endArray();
+    }
+    w.texts("addresses", this.addresses);
+    w.text("snat", this.snat);
+    w.integer("markBit", this.markBit);
+    const conditions_ = this.conditions;
+    if (conditions_) {
+      w.beginArray("conditions");
+      for (let i = 0; i < conditions_.length; i++) {
+        w.beginObject();
+        conditions_[i].write(w);
+        w.endObject();
+      }
+      w.endArray();
+    }
+  }
+}
+
+/** Has ports of the node lead to the attachment; again in place of the former ones. A port is one attachment's */
+export function portMap(request: PortMap): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_port_map(w.start, w.length));
 }
 
 @external("patchbay_1", "route_add")
