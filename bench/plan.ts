@@ -46,6 +46,8 @@ export const groups = {
   bridgeAlone: "bridge + host-local, no worker",
   podAlone: "pod with three networks, no worker",
   mixed: "pod with three networks, one a CNI binary",
+  chain: "bridge + portmap + firewall + bandwidth + tuning",
+  chainAlone: "bridge + portmap + firewall + bandwidth + tuning, no worker",
   burst: "32 pods at once",
   burstAlone: "32 pods at once, no worker",
   cold: "first start, not in the page cache",
@@ -231,6 +233,7 @@ export function makePlans(input: PlanInput): Plans {
     ]),
     group(groups.bridgeAlone, bridgeSubjects),
     group(groups.podAlone, podSubjects),
+    group(groups.chainAlone, [ours && ownChain(ours), referenceChain(input)]),
     group(groups.burstAlone, [ours && patchbaySubject(ours, false, 32)], few),
     group(
       groups.cold,
@@ -245,6 +248,7 @@ export function makePlans(input: PlanInput): Plans {
   const worker = [
     group(groups.bridge, bridgeSubjects),
     group(groups.pod, [...podSubjects, multusSubject(input, true, 3)]),
+    group(groups.chain, [ours && ownChain(ours), referenceChain(input)]),
     group(groups.mixed, [ours && patchbaySubject(ours, true), multusSubject(input, false, 2)]),
     group(
       groups.burst,
@@ -254,6 +258,52 @@ export function makePlans(input: PlanInput): Plans {
   ];
   return { alone, worker };
 }
+
+/** What a runtime sends to a pod that publishes a port and is slowed down. */
+const capabilities = {
+  portMappings: [{ hostPort: 18080, containerPort: 80, protocol: "tcp" }],
+  bandwidth: { ingressRate: 100_000_000, ingressBurst: 800_000, egressRate: 100_000_000, egressBurst: 800_000 },
+};
+
+/** The plugins of the chain. @param number of the subject */
+const chain = (bridge: string, number: number): Conf[] => [
+  { type: "bridge", bridge, isGateway: true, ipMasq: true, ipam: hostLocal(subnet(number, 0), true) },
+  { type: "portmap", capabilities: { portMappings: true }, snat: true },
+  { type: "firewall" },
+  { type: "bandwidth", capabilities: { bandwidth: true } },
+  { type: "tuning", sysctl: { "net.core.somaxconn": "512" } },
+];
+
+/** The chain by `cnitool`, which does what a runtime does: with its own start it is in either subject's time. */
+function chainSubject(name: string, input: PlanInput, path: string, list: Conf): Subject {
+  const directory = join(input.scratch, `${list.name}.net.d`);
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, "10-chain.conflist"), JSON.stringify(list));
+  const step = (verb: "add" | "del"): Step => ({
+    name: verb,
+    argv: [peerFile("reference", "cnitool"), verb, String(list.name), "/run/netns/bench{n}"],
+    env: { CNI_PATH: path, NETCONFPATH: directory, CAP_ARGS: JSON.stringify(capabilities) },
+  });
+  return inNetns(name, step("add"), step("del"));
+}
+
+function ownChain(input: PlanInput & { patchbay: string }): Subject {
+  const path = pluginDirectory(join(input.scratch, "chain.bin"), { patchbay: input.patchbay });
+  const plugin = {
+    type: "patchbay",
+    networksDir: join(input.scratch, "none.d"),
+    capabilities: { portMappings: true, bandwidth: true },
+    defaultNetwork: { cniVersion: "1.0.0", name: "own-chain-default", plugins: chain("chn0", 6) },
+  };
+  return chainSubject(subjects.ours, input, path, { cniVersion: "1.0.0", name: "own-chain", plugins: [plugin] });
+}
+
+const referenceChain = (input: PlanInput): Subject =>
+  chainSubject(subjects.reference, input, peerFile("reference", "bridge").replace(/\/bridge$/, ""), {
+    cniVersion: "1.0.0",
+    name: "reference-chain",
+    plugins: chain("chr0", 7),
+  });
 
 /** Patchbay called by the name of its built-in bridge, as a runtime calls the reference bridge. */
 function bridgeSubject(input: PlanInput & { patchbay: string }): Subject {
@@ -274,4 +324,6 @@ export const nodeCommands: readonly string[] = [
   "ip address add 10.210.0.1/24 dev bench0",
   "ip link add bench2 type bridge",
   "ip link set bench2 up",
+  // As on a node whose administrator lets nothing through that no rule accepts: what the chain's firewall is for.
+  "iptables-nft -P FORWARD DROP",
 ];

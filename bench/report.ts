@@ -48,6 +48,8 @@ export const budgets: readonly Budget[] = [
   { what: "three networks, ADD", group: groups.pod, step: "add", peer: subjects.floor, ratio: 3 },
   { what: "three networks, ADD", group: groups.pod, step: "add", peer: subjects.multus, ratio: 0.25 },
   { what: "three networks, DEL", group: groups.pod, step: "del", peer: subjects.floor, ratio: 2 },
+  { what: `${groups.chain}, ADD`, group: groups.chain, step: "add", peer: subjects.reference, ratio: 0.2 },
+  { what: `${groups.chain}, DEL`, group: groups.chain, step: "del", peer: subjects.reference, ratio: 0.2 },
 ];
 /** Of an ADD, bytes. */
 export const peakBudget = 64 * 1024 * 1024;
