@@ -58,6 +58,23 @@ describe("masquerade()", () => {
       "meta, == 0a, load 8+16, == fd000000000000000000000000000005, load 24+8, != fd00000000000000, load 24+1, != ff, masq";
     expect(tellRules(masquerade("k", [cidr("fd00::5/64")]))).toEqual([want]);
   });
+  test("in a layer below has a base chain and maps of its own", () => {
+    const { add, undo } = masquerade("k", [cidr("10.1.0.5/24")], 2);
+    expect(tell(add)).toEqual([
+      "add table patchbay",
+      "add map masq4_2",
+      "add map masq6_2",
+      "add chain postrouting_2",
+      "flush chain postrouting_2",
+      "add rule postrouting_2",
+      "add rule postrouting_2",
+      "add chain masq-k",
+      "flush chain masq-k",
+      "add rule masq-k",
+      "add element masq4_2 0a010005 > masq-k",
+    ]);
+    expect(tell(removal(undo))).toEqual(["delete element masq4_2 0a010005 > masq-k", "delete chain masq-k"]);
+  });
   test("is undone from plain data", () => {
     const { undo } = masquerade("k", [cidr("10.1.0.5/24"), cidr("fd00::5/64")]);
     expect(JSON.parse(JSON.stringify(undo))).toEqual({

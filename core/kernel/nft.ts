@@ -102,16 +102,31 @@ const fromAddress = (family: 4 | 6): NftExpression => {
 
 // --- Tables ----------------------------------------------------------------------------------------------------------
 
-const masquerading: Shared = {
-  family: "inet",
-  chain: "postrouting",
-  base: { type: "nat", hook: "postrouting", priority: 100 },
-  maps: ["masq4", "masq6"],
-  rules: [
-    [...isFamily(4), fromAddress(4), jumpBy("masq4")],
-    [...isFamily(6), fromAddress(6), jumpBy("masq6")],
-  ],
+/**
+ * How many attachments of one node may have the same address, each in a network of its own. A map has a key once, so
+ * each further one has the base chain and the maps of a layer below; a layer that nobody needs is not made.
+ */
+export const MASQUERADE_LAYERS = 16;
+
+const masqueradingAt = (layer: number): Shared => {
+  const named = (name: string): string => (layer > 1 ? `${name}_${layer}` : name);
+  return {
+    family: "inet",
+    chain: named("postrouting"),
+    base: { type: "nat", hook: "postrouting", priority: 100 },
+    maps: [named("masq4"), named("masq6")],
+    rules: [
+      [...isFamily(4), fromAddress(4), jumpBy(named("masq4"))],
+      [...isFamily(6), fromAddress(6), jumpBy(named("masq6"))],
+    ],
+  };
 };
+
+/** The maps of every layer that there may be. */
+export const masqueradeMaps: readonly string[] = Array.from(
+  { length: MASQUERADE_LAYERS },
+  (_, i) => masqueradingAt(i + 1).maps,
+).flat();
 
 const spoofChecking: Shared = {
   family: "bridge",
@@ -158,8 +173,9 @@ function feature(
  * and to multicast.
  *
  * @param key Names the attachment: the same in ADD and DEL, at most 240 characters of `[A-Za-z0-9_.-]`.
+ * @param layer From 1: where no other attachment has one of the addresses.
  */
-export function masquerade(key: string, addresses: readonly Cidr[]): NftFeature {
+export function masquerade(key: string, addresses: readonly Cidr[], layer = 1): NftFeature {
   const rules = addresses.map(({ ip, prefix }) => [
     ...isFamily(ip.family),
     fromAddress(ip.family),
@@ -168,8 +184,10 @@ export function masquerade(key: string, addresses: readonly Cidr[]): NftFeature 
     ...notTo(multicast[ip.family]),
     { name: "masq", masq: {} },
   ]);
-  const keys = addresses.map(({ ip }) => ({ map: ip.family === 4 ? "masq4" : "masq6", key: formatIp(ip) }));
-  return feature(masquerading, `masq-${key}`, rules, keys);
+  const shared = masqueradingAt(layer);
+  const [masq4 = "", masq6 = ""] = shared.maps;
+  const keys = addresses.map(({ ip }) => ({ map: ip.family === 4 ? masq4 : masq6, key: formatIp(ip) }));
+  return feature(shared, `masq-${key}`, rules, keys);
 }
 
 /**
@@ -217,7 +235,7 @@ export function isPresent(kernel: Kernel, { undo, chains }: NftFeature): boolean
 }
 
 function keyTypeOf(map: string): NftKeyType {
-  const type = maps[map];
+  const type = maps[/^(masq[46])_[0-9]+$/.exec(map)?.[1] ?? map];
   if (type === undefined) throw new TypeError(`Cannot use nft map "${map}": it is none of ours`);
   return type;
 }

@@ -95,6 +95,19 @@ requires(
 
     site.kernel.nft(removal(feature.undo));
     expect(pod.ping(f.outside, { seconds: 1 })).toBe(false);
+
+    // Of two attachments with one address each goes without the other.
+    const same = [cidr(`${f.pod}/${f.length}`)];
+    const above = masquerade("b1", same);
+    const below = masquerade("a1", same, 2);
+    site.kernel.nft(above.add);
+    expect(() => site.kernel.nft(feature.add)).toThrow("EEXIST");
+    site.kernel.nft(below.add);
+    site.kernel.nft(removal(above.undo));
+    expect(isPresent(site.kernel, below)).toBe(true);
+    expect(pod.ping(f.outside)).toBe(true);
+    site.kernel.nft(removal(below.undo));
+    expect(pod.ping(f.outside, { seconds: 1 })).toBe(false);
   });
 
   test("macCheck() drops what has another source than the pod's address", () => {

@@ -39,6 +39,19 @@ requires(...root)("built-in plugins on a kernel", () => {
     expect(pod.ns.ipJson("link", "show", "lo")[0]?.flags).not.toContain("UP");
   });
 
+  test("bridge: two networks with one subnet and ipMasq may give the same address", () => {
+    using node = new Node();
+    const pods = [node.pod(), node.pod(), node.pod()];
+    const confs = pods.map((_, i) => ({ bridge: `br${i}`, isGateway: true, ipMasq: true }));
+    const results = pods.map((pod, i) => pod.add("bridge", confs[i] ?? {}, v4(5)));
+    const checked = (): string[] => pods.map((pod, i) => pod.check("bridge", confs[i] ?? {}, results[i] ?? {}, v4(5)));
+    expect(checked()).toEqual(["", "", ""]);
+    pods[0]?.undo();
+    expect(checked().slice(1)).toEqual(["", ""]);
+    for (const pod of pods) pod.undo();
+    expect(node.ns.run("nft", "list", "table", "inet", "patchbay")).not.toContain("masq-");
+  });
+
   test("bridge: two pods reach each other and the gateway, CHECK agrees, nothing of theirs stays", () => {
     using node = new Node();
     const conf = { bridge: "br9", isGateway: true, ipMasq: true, macspoofchk: true };

@@ -6,7 +6,15 @@
 import { CniError, Code } from "../../base/error.ts";
 import { formatIp, parseCidr, parseMac } from "../../base/ip.ts";
 import { type Kernel, KernelError, type NftChange } from "../../kernel/kernel.ts";
-import { isPresent, macCheck, masquerade, type NftFeature, removal } from "../../kernel/nft.ts";
+import {
+  isPresent,
+  MASQUERADE_LAYERS,
+  macCheck,
+  masquerade,
+  masqueradeMaps,
+  type NftFeature,
+  removal,
+} from "../../kernel/nft.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { UndoStep } from "../../state/entries.ts";
@@ -35,14 +43,15 @@ function bad(member: string, why: string): CniError {
   });
 }
 
-function featureFor(guest: GuestContext, r: Request): NftFeature {
+/** What the request means, and where something of it is another attachment's, where else it could go. */
+function featuresFor(guest: GuestContext, r: Request): readonly NftFeature[] {
   const key = guest.nftKey();
   if (r.rule === "mac_check") {
     if (r.link === undefined) throw bad("link", "expected the handle of a bridge port");
     if (r.mac === undefined || parseMac(r.mac)?.length !== 6) throw bad("mac", "expected a MAC address");
     const link = guest.handles.link(r.link);
     if (link.in !== "host") throw bad("link", "expected a link of the node");
-    return macCheck(key, link.name, r.mac);
+    return [macCheck(key, link.name, r.mac)];
   }
   const addresses = (r.addresses ?? []).flatMap((text) => parseCidr(text) ?? []);
   if (addresses.length === 0) throw bad("addresses", "expected at least one");
@@ -52,7 +61,7 @@ function featureFor(guest: GuestContext, r: Request): NftFeature {
       remedy: "Call ipam_add first, and use its addresses",
     });
   }
-  return masquerade(key, addresses);
+  return Array.from({ length: MASQUERADE_LAYERS }, (_, i) => masquerade(key, addresses, i + 1));
 }
 
 /** Removes what `nft_apply` added, by name; what is gone already is no failure. */
@@ -64,7 +73,7 @@ export function removeNft(host: Kernel, { family, table, chain, elements }: NftS
 export function salvageNft(host: Kernel, key: string): void {
   const table = "patchbay";
   const parts = [
-    { family: "inet", chain: `masq-${key}`, maps: ["masq4", "masq6"] },
+    { family: "inet", chain: `masq-${key}`, maps: masqueradeMaps },
     { family: "bridge", chain: `mac-${key}`, maps: ["macs"] },
   ] as const;
   for (const { family, chain, maps } of parts) {
@@ -90,23 +99,22 @@ export const nftApply = hostCall({
   answer: {},
   targets,
   run(guest, r) {
-    const { add, undo } = featureFor(guest, r);
-    guest.intend({ do: "nft", ...undo, family: String(undo.family) });
-    try {
-      guest.kernel("host").nft(add);
-    } catch (thrown) {
-      if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;
-      const keys = undo.elements.map(({ key }) => `"${key}"`).join(", ");
-      throw new CniError(
-        Code.InterfaceTaken,
-        `Cannot apply the rule "${r.rule}" for ${keys}: another attachment on this node has it`,
-        {
-          remedy: "Give networks with ipMasq on one node subnets that do not overlap",
-          cause: thrown,
-        },
-      );
+    for (const { add, undo } of featuresFor(guest, r)) {
+      const id = guest.intend({ do: "nft", ...undo, family: String(undo.family) });
+      try {
+        guest.kernel("host").nft(add);
+        return {};
+      } catch (thrown) {
+        if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;
+        guest.undone(id); // the transaction did nothing
+      }
     }
-    return {};
+    const taken = r.rule === "mac_check" ? "the link" : (r.addresses ?? []).map((text) => `"${text}"`).join(", ");
+    throw new CniError(
+      Code.InterfaceTaken,
+      `Cannot apply the rule "${r.rule}" for ${taken}: other attachments on this node have it`,
+      { remedy: "Give networks with ipMasq on one node subnets that do not overlap" },
+    );
   },
 });
 
@@ -118,5 +126,5 @@ export const nftCheck = hostCall({
   request,
   answer: { present: { type: "boolean", required: true } },
   targets,
-  run: (guest, r) => ({ present: isPresent(guest.kernel("host"), featureFor(guest, r)) }),
+  run: (guest, r) => ({ present: featuresFor(guest, r).some((f) => isPresent(guest.kernel("host"), f)) }),
 });
