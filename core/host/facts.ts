@@ -51,11 +51,13 @@ export function isMade(own: OwnLink, where: "pod" | "host", link: Link): boolean
 
 /**
  * Whether a link is the one that was begun, when the process ended before the kernel's answer was written: its
- * address is as unpredictable as a name is not.
+ * address, or group, is as unpredictable as a name is not.
  */
 export function isBegun(own: OwnLink, link: Link): boolean {
   const step = own.step;
   if (own.made !== undefined || step.kind !== link.kind) return false;
   if (step.mac !== "") return step.mac === link.mac;
-  return link.name === step.name || link.name === step.temporary; // a kind that takes its parent's address
+  // A kind that takes its parent's address.
+  if (step.group !== undefined) return step.group === link.group;
+  return link.name === step.name || link.name === step.temporary; // written by a version that drew no group
 }

@@ -16,6 +16,9 @@ export interface Pair extends Disposable {
 /** What the kernel at hand can do; what it cannot must fail with EOPNOTSUPP. */
 export interface Abilities {
   readonly dummy: boolean;
+  readonly vlan: boolean;
+  readonly ipvlan: boolean;
+  readonly vrf: boolean;
   readonly vlanFiltering: boolean;
 }
 
@@ -129,6 +132,71 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         const make = (): Link => pod.createLink({ kind: "dummy", name: "dum0", mac: macs.other, mtu: 1300 });
         if (can.dummy) expect(make()).toMatchObject({ kind: "dummy", mac: macs.other, mtu: 1300 });
         else expect(errnoOf(make)).toBe("EOPNOTSUPP");
+      });
+      test("createLink() makes a VLAN in the pod, with its parent's address or its own, or says that it cannot", () => {
+        const { near } = veth();
+        const vlan = { kind: "vlan", parent: near.index, in: pod } as const;
+        const make = (): Link => host.createLink({ ...vlan, name: "v5", id: 5, mtu: 1300, group: 70_000 });
+        if (!can.vlan) {
+          expect(errnoOf(make)).toBe("EOPNOTSUPP");
+          return;
+        }
+        const made = make();
+        const want = {
+          kind: "vlan",
+          parent: near.index,
+          mac: macs.host,
+          mtu: 1300,
+          group: 70_000,
+          data: { vlanId: 5 },
+        };
+        expect(made).toMatchObject(want);
+        expect(pod.linkByName("v5")?.index).toBe(made.index);
+        expect(host.linkByName("v5")).toBeUndefined();
+        expect(host.createLink({ ...vlan, name: "v6", id: 6, mac: macs.other }).mac).toBe(macs.other);
+        expect(errnoOf(() => host.createLink({ ...vlan, name: "again", id: 5 }))).toBe("EEXIST");
+        expect(errnoOf(() => host.createLink({ ...vlan, name: "v7", id: 7, mtu: 1401 }))).toBe("EINVAL");
+        host.deleteLink(near.index);
+        expect(names(pod)).toEqual(["lo"]);
+      });
+      test("createLink() makes an ipvlan in the pod, or says that it cannot", () => {
+        const { near } = veth();
+        const ipvlan = { kind: "ipvlan", parent: near.index, in: pod } as const;
+        const make = (): Link => host.createLink({ ...ipvlan, name: "ip0", mode: "l3s", mtu: 1300, group: 70_000 });
+        if (!can.ipvlan) {
+          expect(errnoOf(make)).toBe("EOPNOTSUPP");
+          return;
+        }
+        const made = make();
+        const want = {
+          kind: "ipvlan",
+          parent: near.index,
+          mac: macs.host,
+          mtu: 1300,
+          group: 70_000,
+          data: { mode: "l3s" },
+        };
+        expect(made).toMatchObject(want);
+        // The mode is the parent's.
+        host.createLink({ ...ipvlan, name: "ip1", mode: "l2" });
+        expect(pod.linkByIndex(made.index)?.data?.mode).toBe("l2");
+        const macvlan = { kind: "macvlan", name: "mac0", parent: near.index, mode: "bridge" } as const;
+        expect(errnoOf(() => host.createLink(macvlan))).toBe("EBUSY");
+        expect(names(pod)).toEqual(["eth0", "ip0", "ip1", "lo"]);
+      });
+      test("createLink() makes a VRF, and links join it, or says that it cannot", () => {
+        const make = (): Link => pod.createLink({ kind: "vrf", name: "blue", table: 1001, mac: macs.other, up: true });
+        if (!can.vrf) {
+          expect(errnoOf(make)).toBe("EOPNOTSUPP");
+          return;
+        }
+        const made = make();
+        expect(made).toMatchObject({ kind: "vrf", mac: macs.other, data: { table: 1001 } });
+        const { far } = veth();
+        pod.setLink(far.index, { master: made.index });
+        expect(pod.linkByIndex(far.index)?.master).toBe(made.index);
+        pod.setLink(far.index, { master: 0 });
+        expect(pod.linkByIndex(far.index)?.master).toBeUndefined();
       });
       test("createLink() sets an alias", () => {
         const made = host.createLink({ kind: "bridge", name: "br0", alias: "network pods" });

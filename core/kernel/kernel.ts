@@ -3,6 +3,7 @@
  * `real.ts` over netlink and `simulated.ts` in memory.
  */
 import type { Cidr, Ip } from "../base/ip.ts";
+import type { IpvlanMode } from "../netlink/kinds/ipvlan.ts";
 import type { MacvlanMode } from "../netlink/kinds/macvlan.ts";
 import type { NftFamily } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
@@ -66,8 +67,12 @@ export interface Link {
 
 export interface LinkData {
   readonly vlanFiltering?: boolean;
-  readonly mode?: MacvlanMode;
+  /** Of a macvlan or an ipvlan. */
+  readonly mode?: MacvlanMode | IpvlanMode;
   readonly bcQueueLength?: number;
+  readonly vlanId?: number;
+  /** Of a VRF. */
+  readonly table?: number;
 }
 
 interface LinkBasics {
@@ -78,7 +83,9 @@ interface LinkBasics {
   readonly up?: boolean | undefined;
   /** Up to 255 bytes, for people. */
   readonly alias?: string | undefined;
-  /** A bridge in the namespace that the link is born in. */
+  /** A number to know it by, for a kind that has no address of its own. */
+  readonly group?: number | undefined;
+  /** A bridge or VRF in the namespace that the link is born in. */
   readonly master?: number | undefined;
   readonly txQueueLength?: number | undefined;
 }
@@ -100,14 +107,31 @@ export interface BridgeSpec extends LinkBasics {
   readonly vlanDefaultPvid?: number | undefined;
   readonly multicastSnooping?: boolean | undefined;
 }
-export interface MacvlanSpec extends LinkBasics {
-  readonly kind: "macvlan";
+interface OnParent extends LinkBasics {
   /** Index of the lower device, in this namespace. */
   readonly parent: number;
-  readonly mode: MacvlanMode;
-  readonly bcQueueLength?: number | undefined;
   /** Where it is born, if not here. Up to Linux 6.12 its name must be free in this namespace too. */
   readonly in?: Kernel | undefined;
+}
+export interface MacvlanSpec extends OnParent {
+  readonly kind: "macvlan";
+  readonly mode: MacvlanMode;
+  readonly bcQueueLength?: number | undefined;
+}
+/** It has its parent's hardware address, whatever is asked. */
+export interface IpvlanSpec extends OnParent {
+  readonly kind: "ipvlan";
+  /** One for all of a parent: the last one made decides. */
+  readonly mode: IpvlanMode;
+}
+/** It has its parent's hardware address unless told. One for each parent and id, in whatever namespace it is. */
+export interface VlanSpec extends OnParent {
+  readonly kind: "vlan";
+  readonly id: number;
+}
+export interface VrfSpec extends LinkBasics {
+  readonly kind: "vrf";
+  readonly table: number;
 }
 export interface DummySpec extends LinkBasics {
   readonly kind: "dummy";
@@ -116,7 +140,13 @@ export interface DummySpec extends LinkBasics {
 export interface IfbSpec extends LinkBasics {
   readonly kind: "ifb";
 }
-export type LinkSpec = VethSpec | BridgeSpec | MacvlanSpec | DummySpec | IfbSpec;
+/** What is made on a link, and dies with it. */
+export type UpperSpec = MacvlanSpec | IpvlanSpec | VlanSpec;
+export type LinkSpec = VethSpec | BridgeSpec | UpperSpec | VrfSpec | DummySpec | IfbSpec;
+
+export function isUpper(spec: LinkSpec): spec is UpperSpec {
+  return spec.kind === "macvlan" || spec.kind === "ipvlan" || spec.kind === "vlan";
+}
 
 /** What to change; what is absent stays. */
 export interface LinkChange {
@@ -339,7 +369,7 @@ export interface Kernel extends Disposable {
   /**
    * Makes a link and never takes one that is there: EEXIST. If it throws, there is no link.
    *
-   * @returns the link as the kernel has it, of a veth the end that is here, of a macvlan as it is in `in`
+   * @returns the link as the kernel has it, of a veth the end that is here, of one on a parent as it is in `in`
    */
   createLink(spec: LinkSpec): Link;
   /** @param name Its name, or one of its alternative names: compare `name` of the answer where that matters. */

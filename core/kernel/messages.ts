@@ -2,7 +2,8 @@
 import { type Cidr, formatMac, type Ip, lastIp, parseMac } from "../base/ip.ts";
 import { AddressFlag, type AddressMessage, type AddressRequest } from "../netlink/address.ts";
 import { BridgeFlag, type BridgeLinkMessage, type BridgeLinkRequest, VlanFlag } from "../netlink/bridge-vlan.ts";
-import { type MacvlanMode, macvlanModes } from "../netlink/kinds/macvlan.ts";
+import { ipvlanModes } from "../netlink/kinds/ipvlan.ts";
+import { macvlanModes } from "../netlink/kinds/macvlan.ts";
 import { type FoundLink, LinkFlag, type LinkRequest } from "../netlink/link.ts";
 import { Family } from "../netlink/message.ts";
 import { type NeighbourMessage, type NeighbourRequest, NeighbourState } from "../netlink/neighbour.ts";
@@ -19,6 +20,7 @@ import { LOOKUP, type RuleMessage, type RuleRequest } from "../netlink/rule.ts";
 import { Errno } from "../sys/error.ts";
 import {
   type BridgeVlan,
+  isUpper,
   KernelError,
   type Link,
   type LinkAddress,
@@ -56,8 +58,9 @@ export function newLink(doing: string, spec: LinkSpec, fds: { here?: number; pee
     name: spec.name,
     address: spec.mac === undefined ? undefined : macBytes(doing, spec.mac),
     mtu: spec.mtu,
-    parent: spec.kind === "macvlan" ? spec.parent : undefined,
+    parent: isUpper(spec) ? spec.parent : undefined,
     master: spec.master,
+    group: spec.group,
     txQueueLength: spec.txQueueLength,
     info: linkInfo(doing, spec, fds.peer),
   };
@@ -82,6 +85,12 @@ function linkInfo(doing: string, spec: LinkSpec, peerFd: number | undefined): No
     }
     case "macvlan":
       return { kind: "macvlan", macvlan: { mode: macvlanModes[spec.mode], broadcastQueueLength: spec.bcQueueLength } };
+    case "ipvlan":
+      return { kind: "ipvlan", ipvlan: { mode: ipvlanModes[spec.mode] } };
+    case "vlan":
+      return { kind: "vlan", vlan: { id: spec.id } };
+    case "vrf":
+      return { kind: "vrf", vrf: { table: spec.table } };
     case "dummy":
     case "ifb":
       return { kind: spec.kind };
@@ -124,10 +133,11 @@ export function changeLink(doing: string, index: number, change: LinkChange): Li
   return messages;
 }
 
-const modeOf = (mode: number): MacvlanMode | undefined => {
-  for (const [name, value] of Object.entries(macvlanModes)) if (value === mode) return name as MacvlanMode;
+/** The word for a number, of a table that has the number for each word. */
+function wordOf<Word extends string>(table: Readonly<Record<Word, number>>, number = 0): Word | undefined {
+  for (const word in table) if (table[word] === number) return word;
   return undefined;
-};
+}
 
 export function toLink(m: FoundLink): Link {
   const { flags, info } = m;
@@ -159,8 +169,14 @@ export function toLink(m: FoundLink): Link {
 
 function linkData(info: FoundLink["info"]): LinkData | undefined {
   if (info?.bridge !== undefined) return { vlanFiltering: info.bridge.vlanFiltering === 1 };
+  if (info?.vlan !== undefined) return info.vlan.id === undefined ? {} : { vlanId: info.vlan.id };
+  if (info?.vrf !== undefined) return info.vrf.table === undefined ? {} : { table: info.vrf.table };
+  if (info?.ipvlan !== undefined) {
+    const mode = wordOf(ipvlanModes, info.ipvlan.mode);
+    return mode === undefined ? {} : { mode };
+  }
   if (info?.macvlan === undefined) return undefined;
-  const mode = modeOf(info.macvlan.mode ?? 0);
+  const mode = wordOf(macvlanModes, info.macvlan.mode);
   const bcQueueLength = info.macvlan.broadcastQueueLength;
   return { ...(mode === undefined ? {} : { mode }), ...(bcQueueLength === undefined ? {} : { bcQueueLength }) };
 }

@@ -24,6 +24,7 @@ import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement 
 import { deleteRequest as deleteFlow, isOf as isFlowOf, listRequests } from "./conntrack.ts";
 import {
   type BridgeVlan,
+  isUpper,
   type Kernel,
   KernelError,
   type Link,
@@ -128,7 +129,7 @@ class RealKernel implements Kernel {
     const doing = `create ${spec.kind} "${spec.name}"`;
     checkName(doing, spec.name);
     if (spec.kind === "veth") checkName(doing, spec.peer.name);
-    const born = spec.kind === "macvlan" ? real(doing, spec.in) : undefined;
+    const born = isUpper(spec) ? real(doing, spec.in) : undefined;
     const peer = spec.kind === "veth" ? real(doing, spec.peer.in) : undefined;
     const value = newLink(doing, spec, {
       ...(born === undefined ? {} : { here: born.#ns.raw }),

@@ -8,8 +8,9 @@ const open = (vlanFiltering: boolean) => () => {
   const node = new SimulatedNode({ vlanFiltering });
   return { host: node.netns("host", { host: true }), pod: node.netns("pod"), [Symbol.dispose]() {} };
 };
-kernelContract("simulated", open(true), { dummy: true, vlanFiltering: true });
-kernelContract("simulated without VLAN filtering", open(false), { dummy: true, vlanFiltering: false });
+const kinds = { dummy: true, vlan: true, ipvlan: true, vrf: true };
+kernelContract("simulated", open(true), { ...kinds, vlanFiltering: true });
+kernelContract("simulated without VLAN filtering", open(false), { ...kinds, vlanFiltering: false });
 
 const address = parseCidr("fd00::5/64") ?? { ip: { family: 6, bytes: new Uint8Array(16) }, prefix: 64 };
 

@@ -9,6 +9,7 @@ import { Errno, SysError } from "../sys/error.ts";
 import type { Packets } from "../sys/packet.ts";
 import {
   type BridgeVlan,
+  isUpper,
   type Kernel,
   KernelError,
   type Link,
@@ -27,6 +28,7 @@ import {
   type SysctlSetting,
   type TokenBucket,
   type UdpFlows,
+  type UpperSpec,
 } from "./kernel.ts";
 import { applyNft, type SimTable } from "./simulated-nft.ts";
 
@@ -118,7 +120,7 @@ interface SimLink {
   master: SimLink | undefined;
   /** Of a veth. */
   peer: SimLink | undefined;
-  /** Of a macvlan. */
+  /** Of what is made on another link. */
   lower: SimLink | undefined;
   readonly uppers: Set<SimLink>;
   data: LinkData | undefined;
@@ -219,7 +221,7 @@ function destroy(link: SimLink): void {
 function isRunning(link: SimLink): boolean {
   if (!link.up) return false;
   if (link.kind === "veth") return link.peer?.up === true;
-  if (link.kind === "macvlan") return link.lower?.up === true;
+  if (link.lower !== undefined) return link.lower.up;
   if (link.kind !== "bridge") return true;
   for (const port of link.namespace.links.values()) if (port.master === link && isRunning(port)) return true;
   return false;
@@ -250,7 +252,7 @@ function show(link: SimLink): Link {
     group: link.group,
     txQueueLength: link.txQueueLength,
     ...(link.data === undefined ? {} : { data: link.data }),
-    ...(link.master === undefined ? {} : { port: { ...link.port } }),
+    ...(link.master?.kind !== "bridge" ? {} : { port: { ...link.port } }),
   };
 }
 
@@ -281,6 +283,12 @@ const linkSysctls: Readonly<Record<4 | 6, Readonly<Record<string, string>>>> = {
     accept_redirects: "1",
   },
 };
+
+function upperData(spec: UpperSpec): LinkData {
+  if (spec.kind === "vlan") return { vlanId: spec.id };
+  if (spec.kind === "ipvlan") return { mode: spec.mode };
+  return { mode: spec.mode, bcQueueLength: spec.bcQueueLength ?? 1000 };
+}
 
 class SimulatedKernel implements Kernel {
   readonly isHost: boolean;
@@ -323,7 +331,7 @@ class SimulatedKernel implements Kernel {
   createLink(spec: LinkSpec): Link {
     const doing = `create ${spec.kind} "${spec.name}"`;
     this.#begin("createLink", doing, spec);
-    const home = spec.kind === "macvlan" ? this.#other(doing, spec.in) : this.#ns;
+    const home = isUpper(spec) ? this.#other(doing, spec.in) : this.#ns;
     checkFree(doing, home, spec.name);
     checkMac(doing, spec.mac);
     const master = spec.master === undefined ? undefined : home.links.get(spec.master);
@@ -331,6 +339,7 @@ class SimulatedKernel implements Kernel {
     const link = this.#make(doing, spec, home);
     link.alias = spec.alias;
     link.up = spec.up === true;
+    link.group = spec.group ?? 0;
     if (spec.txQueueLength !== undefined) link.txQueueLength = spec.txQueueLength;
     if (master !== undefined) this.#enslave(doing, link, master);
     return show(link);
@@ -358,27 +367,47 @@ class SimulatedKernel implements Kernel {
         }
         return home.add({ ...basic, data: { vlanFiltering: spec.vlanFiltering === true } });
       }
-      case "macvlan": {
-        const lower = this.#at(doing, spec.parent);
-        if (lower.loopback) throw new KernelError(doing, Errno.EINVAL);
-        if (lower.master !== undefined) throw new KernelError(doing, Errno.EBUSY);
-        const mtu = spec.mtu ?? lower.mtu;
-        if (mtu > lower.mtu) throw new KernelError(doing, Errno.EINVAL);
-        const data = { mode: spec.mode, bcQueueLength: spec.bcQueueLength ?? 1000 };
-        const link = home.add({ ...basic, mtu, data });
-        link.lower = lower;
-        lower.uppers.add(link);
-        return link;
-      }
+      case "macvlan":
+      case "ipvlan":
+      case "vlan":
+        return this.#makeUpper(doing, spec, basic, home);
+      case "vrf":
+        return home.add({ ...basic, data: { table: spec.table } });
       case "dummy":
       case "ifb":
         return home.add(basic);
     }
   }
 
+  #makeUpper(doing: string, spec: UpperSpec, basic: NewLink, home: Namespace): SimLink {
+    const lower = this.#at(doing, spec.parent);
+    const tagged = spec.kind === "vlan";
+    if (lower.loopback) throw new KernelError(doing, tagged ? Errno.EOPNOTSUPP : Errno.EINVAL);
+    // What takes all that comes in, a bridge, macvlans or ipvlans, is alone; tagged frames go by it.
+    const taken = [...lower.uppers].some((u) => u.kind !== "vlan" && u.kind !== spec.kind);
+    if (!tagged && (lower.master !== undefined || taken)) throw new KernelError(doing, Errno.EBUSY);
+    const mtu = spec.mtu ?? lower.mtu;
+    if (mtu > lower.mtu && spec.kind !== "ipvlan") throw new KernelError(doing, Errno.EINVAL);
+    if (tagged && [...lower.uppers].some((u) => u.data?.vlanId === spec.id)) {
+      throw new KernelError(doing, Errno.EEXIST, "VLAN device already exists");
+    }
+    if (spec.kind === "ipvlan")
+      for (const other of lower.uppers) if (other.kind === "ipvlan") other.data = { mode: spec.mode };
+    const mac = spec.kind === "ipvlan" || (tagged && spec.mac === undefined) ? lower.mac : basic.mac;
+    const link = home.add({ ...basic, mac, mtu, data: upperData(spec) });
+    link.lower = lower;
+    lower.uppers.add(link);
+    return link;
+  }
+
   #enslave(doing: string, link: SimLink, master: SimLink): void {
-    if (master.kind !== "bridge") throw new KernelError(doing, Errno.EOPNOTSUPP);
+    if (master.kind !== "bridge" && master.kind !== "vrf") throw new KernelError(doing, Errno.EOPNOTSUPP);
     if (link.loopback) throw new KernelError(doing, Errno.EINVAL);
+    if (master.kind === "vrf") {
+      if (link.kind === "vrf") throw new KernelError(doing, Errno.EINVAL);
+      link.master = master;
+      return;
+    }
     if (link === master || link.kind === "bridge") throw new KernelError(doing, Errno.ELOOP);
     if (link.uppers.size > 0) throw new KernelError(doing, Errno.EBUSY);
     link.master = master;
@@ -430,7 +459,7 @@ class SimulatedKernel implements Kernel {
     }
     if (change.master === 0) link.master = undefined;
     else if (change.master !== undefined) this.#enslave(doing, link, this.#at(doing, change.master));
-    if ((change.hairpin !== undefined || change.isolated !== undefined) && link.master === undefined) {
+    if ((change.hairpin !== undefined || change.isolated !== undefined) && link.master?.kind !== "bridge") {
       throw new KernelError(doing, Errno.EOPNOTSUPP);
     }
     link.port.hairpin = change.hairpin ?? link.port.hairpin;

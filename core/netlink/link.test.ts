@@ -50,6 +50,26 @@ const rows: WireRow<LinkRequest>[] = [
      24001200 0b000100 6d616376 6c616e00 14000200 08000700 d0070000 08000100 04000000`,
   ],
   [
+    // ip link add link vethb name v5 netns pod type vlan id 5
+    "a VLAN that is born in another namespace",
+    { netnsFd: 4, parent: 3, name: "v5", info: { kind: "vlan", vlan: { id: 5 } } },
+    `${header} 08001c00 04000000 08000500 03000000 07000300 76350000
+     18001200 08000100 766c616e 0c000200 06000100 05000000`,
+  ],
+  [
+    // ip link add link vethb name ipv0 netns pod type ipvlan mode l3s
+    "an ipvlan that is born in another namespace",
+    { netnsFd: 4, parent: 3, name: "ipv0", info: { kind: "ipvlan", ipvlan: { mode: 2, flags: 0 } } },
+    `${header} 08001c00 04000000 08000500 03000000 09000300 69707630 00000000
+     24001200 0a000100 6970766c 616e0000 14000200 06000100 02000000 06000200 00000000`,
+  ],
+  [
+    // ip link add name blue type vrf table 1001
+    "a VRF",
+    { name: "blue", info: { kind: "vrf", vrf: { table: 1001 } } },
+    `${header} 09000300 626c7565 00000000 18001200 07000100 76726600 0c000200 08000100 e9030000`,
+  ],
+  [
     // ip link add dum0 type dummy
     "a dummy",
     { name: "dum0", info: { kind: "dummy" } },

@@ -2,8 +2,11 @@
 import { attrs, body, bytes, type Codec, cstr, type Into, i32, type Of, text, u8, u32 } from "../wire/codec.ts";
 import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
+import { ipvlan } from "./kinds/ipvlan.ts";
 import { macvlan } from "./kinds/macvlan.ts";
 import { veth } from "./kinds/veth.ts";
+import { vlan } from "./kinds/vlan.ts";
+import { vrf } from "./kinds/vrf.ts";
 import { ifinfomsg } from "./link-header.ts";
 
 /**
@@ -15,6 +18,9 @@ const linkInfo = attrs({
   veth: [2, veth, { when: ["kind", "veth"] }],
   bridge: [2, bridge, { when: ["kind", "bridge"] }],
   macvlan: [2, macvlan, { when: ["kind", "macvlan"] }],
+  ipvlan: [2, ipvlan, { when: ["kind", "ipvlan"] }],
+  vlan: [2, vlan, { when: ["kind", "vlan"] }],
+  vrf: [2, vrf, { when: ["kind", "vrf"] }],
   portKind: [4, text],
   bridgePort: [5, bridgePort, { when: ["portKind", "bridge"] }],
 });
@@ -26,7 +32,7 @@ const linkAttrs = attrs({
   name: [3, cstr], //           IFLA_IFNAME: at most 15 bytes, IFNAMSIZ - 1
   mtu: [4, u32], //             bytes
   parent: [5, u32], //          IFLA_LINK: ifindex of the lower device, or of a veth's peer
-  master: [10, u32], //         ifindex of the bridge; 0 takes it out
+  master: [10, u32], //         ifindex of the bridge or VRF; 0 takes it out
   txQueueLength: [13, u32], //  packets
   operState: [16, u8], //       RFC 2863: 6 is up, 0 unknown
   info: [18, linkInfo],
@@ -67,6 +73,9 @@ export const foundLink = body(
         kind: [1, text],
         bridge: [2, attrs({ vlanFiltering: [7, u8] }), { when: ["kind", "bridge"] }],
         macvlan: [2, macvlan, { when: ["kind", "macvlan"] }],
+        ipvlan: [2, ipvlan, { when: ["kind", "ipvlan"] }],
+        vlan: [2, vlan, { when: ["kind", "vlan"] }],
+        vrf: [2, vrf, { when: ["kind", "vrf"] }],
         portKind: [4, text],
         bridgePort: [5, attrs({ hairpin: [4, u8], isolated: [33, u8] }), { when: ["portKind", "bridge"] }],
       }),

@@ -47,6 +47,8 @@ export type UndoStep =
       readonly mac: string;
       /** The name that it has between its birth and its rename. */
       readonly temporary?: string;
+      /** Drawn for a kind that takes its parent's address; it has it until `made` is written. */
+      readonly group?: number;
       readonly index?: number;
     }
   | { readonly do: "unset"; readonly in: Place; readonly link: LinkRef; readonly former: JsonObject }

@@ -30,16 +30,23 @@ function open(): RealPair {
 /** What this kernel has, as ip(8) finds it. */
 function abilities(): Abilities {
   using scratch = TestNetns.create("able");
+  scratch.ip("link", "add", "u0", "type", "veth", "peer", "name", "u1");
   const can = (...args: string[]): boolean => {
     try {
-      scratch.ip("link", "add", "x0", "type", ...args);
+      scratch.ip("link", "add", "x0", ...args);
       scratch.ip("link", "delete", "x0");
       return true;
     } catch {
       return false;
     }
   };
-  return { dummy: can("dummy"), vlanFiltering: can("bridge", "vlan_filtering", "1") };
+  return {
+    dummy: can("type", "dummy"),
+    vlan: can("link", "u0", "type", "vlan", "id", "5"),
+    ipvlan: can("link", "u0", "type", "ipvlan"),
+    vrf: can("type", "vrf", "table", "7"),
+    vlanFiltering: can("type", "bridge", "vlan_filtering", "1"),
+  };
 }
 
 if (isRoot) kernelContract("real", open, abilities());

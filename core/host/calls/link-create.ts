@@ -3,25 +3,23 @@ import { show } from "../../base/brand.ts";
 import { CniError, Code } from "../../base/error.ts";
 import { derive } from "../../base/hash.ts";
 import { formatMac } from "../../base/ip.ts";
-import type { Link, LinkChange, LinkSpec } from "../../kernel/kernel.ts";
+import { isUpper, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
-import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { Place } from "../../state/entries.ts";
 import { creating, hostCall } from "../call.ts";
 import type { GuestContext } from "../context.ts";
+import type { LinkStep } from "../facts.ts";
 import {
   answerFor,
   bad,
   isTaken,
   linkAnswer,
-  mac,
-  mtu,
   ownTarget,
-  place,
   plainMac,
   refuseAdvertisements,
   vanished,
 } from "./link-common.ts";
+import { type Create, checkKind, createRequest, inheritsAddress, specFor } from "./link-spec.ts";
 
 const answerForPeer = (guest: GuestContext, peer: Created) => ({
   ...answerFor(guest, peer.in, peer.link, peer.number),
@@ -35,76 +33,15 @@ function randomMac(): string {
   return formatMac(bytes);
 }
 
-const createRequest = {
-  kind: { type: "string", enum: ["veth", "bridge", "macvlan", "dummy", "ifb"], required: true },
-  in: { ...place, default: "pod", doc: "Where it is made" },
-  name: {
-    type: "string",
-    format: "ifname",
-    doc: 'In the pod, CNI_IFNAME when absent. On the node only with `"scope":"network"`; an attachment\'s own links there get derived names',
-  },
-  scope: {
-    type: "string",
-    enum: ["attachment", "network"],
-    default: "attachment",
-    doc: "`network`: made if absent, verified if there, never changed in kind",
-  },
-  mtu,
-  mac: { ...mac, doc: "Random, locally administered, when absent" },
-  up: { type: "boolean", default: false },
-  parent: { type: "integer", min: 1, doc: "Handle of the lower link; macvlan needs one" },
-  mode: { type: "string", enum: ["bridge", "private", "vepa", "passthru"], doc: "Of a macvlan; `bridge` when absent" },
-  broadcastQueue: { type: "integer", min: 0, max: 2_147_483_647, doc: "Length of a macvlan's broadcast queue" },
-  vlanFiltering: { type: "boolean", doc: "Of a bridge" },
-  peer: {
-    type: "object",
-    keys: {
-      in: { ...place, default: "host" },
-      name: { type: "string", format: "ifname", doc: "In the pod" },
-      mtu,
-      mac,
-      master: { type: "integer", min: 1, doc: "Handle of a bridge that it becomes a port of" },
-      up: { type: "boolean", default: false },
-      hairpin: { type: "boolean", doc: "Of a port: send frames back where they came from" },
-      isolated: { type: "boolean", doc: "Of a port: no traffic with other isolated ports" },
-    },
-    doc: "The other end of a veth",
-  },
-} as const satisfies Keys;
-type Create = ValueOfKeys<typeof createRequest>;
+/** What tells a link from others before its index is known, beside its address. */
+type Marks = Pick<LinkStep, "temporary" | "group">;
 
-/** The kernel's message for a link, less what differs between the cases. */
-function specFor(guest: GuestContext, r: Create, name: string, address: string): LinkSpec {
-  const common = {
-    name,
-    ...(address === "" ? {} : { mac: address }),
-    ...(r.mtu ? { mtu: r.mtu } : {}),
-  };
-  switch (r.kind) {
-    case "bridge":
-      return {
-        ...common,
-        kind: "bridge",
-        ...(r.vlanFiltering === undefined ? {} : { vlanFiltering: r.vlanFiltering }),
-      };
-    case "macvlan": {
-      if (r.parent === undefined) throw bad("link_create", "parent", "expected the handle of the lower link");
-      return {
-        ...common,
-        kind: "macvlan",
-        parent: guest.handles.link(r.parent).index,
-        mode: r.mode ?? "bridge",
-        ...(r.broadcastQueue === undefined ? {} : { bcQueueLength: r.broadcastQueue }),
-      };
-    }
-    default:
-      return { ...common, kind: r.kind === "ifb" ? "ifb" : "dummy" };
-  }
+function begin(guest: GuestContext, where: Place, name: string, kind: string, address: string, marks: Marks = {}) {
+  return guest.intend({ do: "link", in: where, name, kind, mac: address, ...marks });
 }
 
-function begin(guest: GuestContext, where: Place, name: string, kind: string, address: string, temporary?: string) {
-  return guest.intend({ do: "link", in: where, name, kind, mac: address, ...(temporary ? { temporary } : {}) });
-}
+/** Above those that an administrator gives names to (/etc/iproute2/group). */
+const randomGroup = (): number => 0x10000 + ((crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 1);
 
 /** What a link gets after its birth. */
 type Settings = Pick<LinkChange, "up" | "master" | "hairpin" | "isolated">;
@@ -237,17 +174,18 @@ function createShared(guest: GuestContext, r: Create, name: string): Shared {
 
 /** One link of the attachment, born with its final address and, where the kernel allows, with its final name. */
 function createOwn(guest: GuestContext, r: Create, name: string): Created {
-  // A passthru macvlan takes its parent's address, whatever is asked.
-  const address =
-    r.kind === "macvlan" && r.mode === "passthru" ? "" : r.mac === undefined ? randomMac() : plainMac(r.mac);
+  const inherits = inheritsAddress(r);
+  const address = inherits ? "" : r.mac === undefined ? randomMac() : plainMac(r.mac);
   const parent = r.parent === undefined ? undefined : guest.handles.link(r.parent);
   const crosses = parent !== undefined && parent.in !== r.in;
   const temporary = crosses ? guest.derivedName("pbt", 12) : undefined;
-  const spec = specFor(guest, r, name, address);
-  const undo = begin(guest, r.in, name, r.kind, address, temporary);
+  const group = inherits ? randomGroup() : undefined;
+  const spec: LinkSpec = { ...specFor(guest, r, name, address), ...(group === undefined ? {} : { group }) };
+  const marks = { ...(temporary === undefined ? {} : { temporary }), ...(group === undefined ? {} : { group }) };
+  const undo = begin(guest, r.in, name, r.kind, address, marks);
   const kernel = guest.kernel(r.in);
   let link: Link;
-  if (parent !== undefined && temporary !== undefined && spec.kind === "macvlan") {
+  if (parent !== undefined && temporary !== undefined && isUpper(spec)) {
     const born = { ...spec, in: kernel };
     const there = guest.kernel(parent.in);
     try {
@@ -259,8 +197,11 @@ function createOwn(guest: GuestContext, r: Create, name: string): Created {
     }
   } else link = kernel.createLink(spec);
   guest.made(undo, r.in, link);
-  if (link.name !== name) {
-    kernel.setLink(link.index, { name });
+  if (link.name !== name || group !== undefined) {
+    kernel.setLink(link.index, {
+      ...(link.name === name ? {} : { name }),
+      ...(group === undefined ? {} : { group: 0 }),
+    });
     link = { ...link, name };
   }
   settle(guest, r.in, link, { up: r.up }, true);
@@ -309,6 +250,7 @@ export const linkCreate = hostCall({
       if (r.scope === "network" && peer.in !== "host") throw bad("link_create", "peer.in", 'expected "host"');
       if (r.scope !== "network") targets.push(ownTarget(guest, peer.in, peer.name ?? ""));
     }
+    checkKind(r);
     if (r.scope === "network" && r.kind !== "bridge" && r.kind !== "veth") {
       throw bad("link_create", "scope", `expected "attachment": a ${r.kind} is never the network's`);
     }

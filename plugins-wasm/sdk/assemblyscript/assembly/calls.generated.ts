@@ -487,12 +487,16 @@ export class LinkCreate {
   /** Random, locally administered, when absent */
   mac: string | null = null;
   up: i32 = UNSET;
-  /** Handle of the lower link; macvlan needs one */
+  /** Handle of the lower link, of a macvlan, an ipvlan or a VLAN */
   parent: i64 = ABSENT;
-  /** Of a macvlan; `bridge` when absent */
+  /** Of a macvlan, `bridge` when absent; or of an ipvlan, `l2` when absent, and then that of all ipvlans on the lower link */
   mode: string | null = null;
   /** Length of a macvlan's broadcast queue */
   broadcastQueue: i64 = ABSENT;
+  /** Number of a VLAN */
+  vlan: i64 = ABSENT;
+  /** Routing table of a VRF */
+  table: i64 = ABSENT;
   /** Of a bridge */
   vlanFiltering: i32 = UNSET;
   /** The other end of a veth */
@@ -509,6 +513,8 @@ export class LinkCreate {
     w.integer("parent", this.parent);
     w.text("mode", this.mode);
     w.integer("broadcastQueue", this.broadcastQueue);
+    w.integer("vlan", this.vlan);
+    w.integer("table", this.table);
     w.flag("vlanFiltering", this.vlanFiltering);
     const peer_ = this.peer;
     if (peer_) {
