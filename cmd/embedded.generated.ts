@@ -13,6 +13,8 @@ import portmapCode from "../build/guests/portmap.cwasm" with { type: "file" };
 import portmapManifest from "../build/guests/portmap.manifest" with { type: "text" };
 import ptpCode from "../build/guests/ptp.cwasm" with { type: "file" };
 import ptpManifest from "../build/guests/ptp.manifest" with { type: "text" };
+import sbrCode from "../build/guests/sbr.cwasm" with { type: "file" };
+import sbrManifest from "../build/guests/sbr.manifest" with { type: "text" };
 
 export const files = {
   libgcc,
@@ -24,5 +26,6 @@ export const files = {
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
     ptp: { artifactPath: ptpCode, manifestText: ptpManifest },
+    sbr: { artifactPath: sbrCode, manifestText: sbrManifest },
   },
 } as const;

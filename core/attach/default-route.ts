@@ -1,6 +1,6 @@
 /** The default route of the pod goes to the network that the annotation chose: done in the pod, then read back. */
 import { CniError, Code } from "../base/error.ts";
-import { formatIp, type Ip, parseIp } from "../base/ip.ts";
+import { contains, formatIp, type Ip, networkOf, parseIp } from "../base/ip.ts";
 import type { Result } from "../cni/types.ts";
 import type { Kernel, Route } from "../kernel/kernel.ts";
 import { type DefaultRoutes, editDefaultRoutes, strippedFamilies } from "../plan/plan.ts";
@@ -49,8 +49,16 @@ export function moveDefaultRoutes(
 function addDefault(pod: Kernel, attachment: Routed, gateway: Ip): void {
   const link = pod.linkByName(attachment.ifname);
   if (link === undefined) throw missing(attachment);
+  const route: Route = { family: gateway.family, gateway, index: link.index };
   try {
-    pod.addRoute({ family: gateway.family, gateway, index: link.index });
+    try {
+      pod.addRoute(route);
+    } catch (thrown) {
+      // A plugin may have taken the route to the gateway's subnet out of the main table: the gateway is there still.
+      const near = pod.addresses(link.index).some(({ address }) => contains(networkOf(address), gateway));
+      if (!near) throw thrown;
+      pod.addRoute({ ...route, onlink: true });
+    }
   } catch (cause) {
     throw new CniError(
       Code.Kernel,

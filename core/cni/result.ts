@@ -348,9 +348,12 @@ function compact(entries: readonly (readonly [string, Json | undefined])[]): Jso
   return out;
 }
 
-/** True for `0.0.0.0/0`, `::/0` and every other way to write them. */
-export function isDefaultDestination(dst: string): boolean {
-  return dst.endsWith("/0");
+/** `RT_TABLE_UNSPEC`, which is the main one, and `RT_TABLE_MAIN` */
+const mainTables: readonly unknown[] = [undefined, 0, 254];
+
+/** True for `0.0.0.0/0`, `::/0` and every other way to write them, where it is not for packets of some source alone. */
+export function isDefaultRoute({ dst, table }: ResultRoute): boolean {
+  return dst.endsWith("/0") && mainTables.includes(table);
 }
 
 /** The family of an address or a network in text. */

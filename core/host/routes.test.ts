@@ -51,7 +51,7 @@ describe("route_delete", () => {
     const guest = sim.guest();
     const { link } = guest.must("link_open");
     expect(guest.must("route_delete", { link, dst: "0.0.0.0/0" })).toEqual({ was: true });
-    expect(guest.must("route_delete", { link, dst: "10.9.0.0/24" })).toEqual({ was: true });
+    expect(guest.must("route_delete", { link, dst: "10.9.0.0/24", priority: 0 })).toEqual({ was: true });
     expect(guest.must("route_delete", { link, dst: "0.0.0.0/0" })).toEqual({ was: false });
     expect(sim.routes).toEqual([]);
     expect(sim.undo(guest.journal.entries)).toEqual([]);

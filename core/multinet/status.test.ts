@@ -34,6 +34,10 @@ describe("statusOf()", () => {
       },
     ]);
   });
+  test("the gateway of a default route for packets of one source is not told", () => {
+    const routes = [{ dst: "0.0.0.0/0", gw: "10.1.0.1", table: 100 }];
+    expect(statusOf("a", false, result({ interfaces: [pod("net1")], routes }))[0]?.gateway).toBeUndefined();
+  });
   test("one interface has every address, whatever the index says", () => {
     const ips = [{ address: "10.1.0.2/16" }, { address: "fd00::2/64", interface: 0 }];
     expect(statusOf("a", false, result({ interfaces: [pod("net1")], ips }))[0]?.ips).toEqual(["10.1.0.2", "fd00::2"]);

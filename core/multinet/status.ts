@@ -2,7 +2,7 @@
 
 import { formatIp, parseCidr } from "../base/ip.ts";
 import type { Json, JsonObject } from "../base/json.ts";
-import { formatDns, isDefaultDestination } from "../cni/result.ts";
+import { formatDns, isDefaultRoute } from "../cni/result.ts";
 import type { Dns, Result, ResultInterface } from "../cni/types.ts";
 
 /** One interface of one attachment. */
@@ -42,7 +42,7 @@ export function statusOf(
   deviceInfo?: JsonObject,
 ): NetworkStatus[] {
   if (result === undefined) return [entry(network, isDefault, undefined, [], [], {}, deviceInfo)];
-  const gateways = result.routes.flatMap((r) => (isDefaultDestination(r.dst) && r.gw !== undefined ? [r.gw] : []));
+  const gateways = result.routes.flatMap((r) => (isDefaultRoute(r) && r.gw !== undefined ? [r.gw] : []));
   const inPod = result.interfaces.flatMap((link, index) => (link.sandbox === undefined ? [] : [{ link, index }]));
   if (result.interfaces.length === 1 || inPod.length === 0) {
     // An index that names an interface of the node is no address of the pod.

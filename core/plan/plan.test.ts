@@ -248,6 +248,13 @@ describe("default routes", () => {
     ]);
     expect(strippedFamilies(defaultRoutes, 0)).toEqual([4]);
   });
+  test("a default route for packets of one source is not the pod's", () => {
+    const { defaultRoutes } = plan([{ name: "a", "default-route": ["192.0.2.1"] }]);
+    const bySource = { ...both, routes: [{ dst: "0.0.0.0/0", gw: "10.0.0.1", table: 100 }] };
+    expect(editDefaultRoutes(defaultRoutes, 0, bySource).result).toEqual(bySource);
+    const inMain = { ...both, routes: [{ dst: "0.0.0.0/0", gw: "10.0.0.1", table: 254 }] };
+    expect(editDefaultRoutes(defaultRoutes, 0, inMain).remove).toHaveLength(1);
+  });
   test("the default network of another provider loses its own too", () => {
     const { defaultRoutes } = plan([{ name: "a", "default-route": ["192.0.2.1"] }]);
     expect(editDefaultRoutes(defaultRoutes, -1, both).remove).toHaveLength(1);

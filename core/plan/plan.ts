@@ -7,7 +7,7 @@ import { CniError, Code } from "../base/error.ts";
 import { isObject, type Json, type JsonObject } from "../base/json.ts";
 import { type AttachmentInvocation, type CniArgs, delegateArgs, formatCniArgs } from "../cni/env.ts";
 import { declares, typeOf } from "../cni/list.ts";
-import { familyOf, isDefaultDestination } from "../cni/result.ts";
+import { familyOf, isDefaultRoute } from "../cni/result.ts";
 import type { NetConf, NetworkList, Result, ResultRoute } from "../cni/types.ts";
 import {
   type Bandwidth,
@@ -319,7 +319,7 @@ export function editDefaultRoutes(routes: DefaultRoutes, index: number, result: 
   for (const family of [4, 6] as const) {
     const chosen = routes[family];
     if (chosen === undefined || (chosen.owner === index && chosen.gateway === undefined)) continue;
-    remove.push(...result.routes.filter((r) => isDefaultDestination(r.dst) && familyOf(r.dst) === family));
+    remove.push(...result.routes.filter((r) => isDefaultRoute(r) && familyOf(r.dst) === family));
     if (chosen.owner === index && chosen.gateway !== undefined) {
       add.push({ dst: family === 4 ? "0.0.0.0/0" : "::/0", gw: chosen.gateway });
     }

@@ -18,8 +18,9 @@ import { bandwidthStories } from "./stories/bandwidth.ts";
 import { bridgeStories } from "./stories/bridge.ts";
 import type { Named } from "./stories/common.ts";
 import { otherStories } from "./stories/others.ts";
+import { sbrStories } from "./stories/routing.ts";
 
-const stories: readonly Named[] = [...bridgeStories, ...otherStories, ...bandwidthStories];
+const stories: readonly Named[] = [...bridgeStories, ...otherStories, ...bandwidthStories, ...sbrStories];
 const told = (part: Part): Named[] => stories.filter((named) => part === "reference" || !named.newer);
 const rows = (list: readonly Named[]): [string, Named][] => list.map((named) => [named.what, named]);
 

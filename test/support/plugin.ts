@@ -16,17 +16,22 @@ let containers = 0;
 
 /** One attachment to one pod, with a journal of its own. */
 export class PluginPod {
-  readonly journal = new MemoryJournal();
+  readonly journal: MemoryJournal;
   readonly container: string;
   readonly ifname: string;
   readonly host: Kernel;
   readonly kernel: Kernel;
 
-  constructor(host: Kernel, kernel: Kernel, o: { readonly container?: string; readonly ifname?: string } = {}) {
+  constructor(
+    host: Kernel,
+    kernel: Kernel,
+    o: { readonly container?: string; readonly ifname?: string; readonly journal?: MemoryJournal } = {},
+  ) {
     this.host = host;
     this.kernel = kernel;
     this.container = o.container ?? `c${containers++}`;
     this.ifname = o.ifname ?? "eth0";
+    this.journal = o.journal ?? new MemoryJournal();
   }
 
   #run(

@@ -172,7 +172,8 @@ export const isGiven = (r: Route): boolean => isUnicast(r) && r.table !== LOCAL 
 /** Whether a route is one that a request means: what the request leaves out, the kernel does not look at either. */
 function isOf(found: Route, wanted: Route): boolean {
   const [there, asked] = [answerOf(found), answerOf(wanted)];
-  const keys = ["dst", "gateway", "source", "scope", "priority", "protocol"] as const;
+  const keys = ["dst", "gateway", "source", "scope", "protocol"] as const;
+  if (asked.priority !== undefined && asked.priority !== (there.priority ?? 0)) return false;
   return isUnicast(found) && keys.every((key) => asked[key] === undefined || asked[key] === there[key]);
 }
 

@@ -7,6 +7,7 @@ import { Json } from "./json";
 import { conf } from "./plugin";
 import { env, fail, ifname } from "./process";
 import { Interface, Result, Route } from "./result";
+import { MAIN_TABLE } from "./routes";
 
 /** Ends a CHECK: something is not as ADD left it. */
 export function differs(message: string): void {
@@ -84,9 +85,6 @@ export function checkAddresses(link: Answer, wanted: string[]): void {
     }
   }
 }
-
-/** Where routes go that name no table. Source: linux/rtnetlink.h, `RT_TABLE_MAIN` */
-const MAIN_TABLE = 254;
 
 function sameRoute(e: Json, wanted: Route, gateway: string): bool {
   if (e.int("table", MAIN_TABLE) != (wanted.table > 0 ? wanted.table : MAIN_TABLE)) return false;

@@ -9,4 +9,5 @@ export * from "./operations";
 export * from "./plugin";
 export { cniArg, env, exit, fail, ifname, stderr } from "./process";
 export * from "./result";
+export * from "./routes";
 export * from "./writer";

@@ -42,6 +42,18 @@ export class Route {
   get isDefault(): bool {
     return this.dst == "0.0.0.0/0" || this.dst == "::/0";
   }
+
+  /** The same route in another table. */
+  inTable(table: i64): Route {
+    const copy = new Route(this.dst);
+    copy.gateway = this.gateway;
+    copy.mtu = this.mtu;
+    copy.advmss = this.advmss;
+    copy.priority = this.priority;
+    copy.table = table;
+    copy.scope = this.scope;
+    return copy;
+  }
 }
 
 /** A CNI result, built up and then written once by `emit()`. */
@@ -139,35 +151,54 @@ export class Result {
       }
       out.endArray();
     }
-    if (this.ips.length > 0) {
-      out.beginArray("ips");
-      for (let i = 0; i < this.ips.length; i++) {
-        const e = this.ips[i];
-        out.beginObject();
-        if (e.index >= 0) out.integer("interface", e.index);
-        out.text("address", e.address);
-        if (e.gateway != "") out.text("gateway", e.gateway);
-        out.endObject();
-      }
-      out.endArray();
-    }
-    if (this.routes.length > 0) {
-      out.beginArray("routes");
-      for (let i = 0; i < this.routes.length; i++) {
-        const e = this.routes[i];
-        out.beginObject();
-        out.text("dst", e.dst);
-        if (e.gateway != "") out.text("gw", e.gateway);
-        out.integer("mtu", e.mtu);
-        out.integer("advmss", e.advmss);
-        out.integer("priority", e.priority);
-        out.integer("table", e.table);
-        out.integer("scope", e.scope);
-        out.endObject();
-      }
-      out.endArray();
-    }
+    this.writeAddresses(out);
+    this.writeRoutes(out);
     if (this.dns.first.here) this.dns.copyTo(out, "dns");
+    out.endObject();
+    stdout(out);
+  }
+
+  private writeAddresses(out: Writer): void {
+    if (this.ips.length == 0) return;
+    out.beginArray("ips");
+    for (let i = 0; i < this.ips.length; i++) {
+      const e = this.ips[i];
+      out.beginObject();
+      if (e.index >= 0) out.integer("interface", e.index);
+      out.text("address", e.address);
+      if (e.gateway != "") out.text("gateway", e.gateway);
+      out.endObject();
+    }
+    out.endArray();
+  }
+
+  private writeRoutes(out: Writer): void {
+    if (this.routes.length == 0) return;
+    out.beginArray("routes");
+    for (let i = 0; i < this.routes.length; i++) {
+      const e = this.routes[i];
+      out.beginObject();
+      out.text("dst", e.dst);
+      if (e.gateway != "") out.text("gw", e.gateway);
+      out.integer("mtu", e.mtu);
+      out.integer("advmss", e.advmss);
+      out.integer("priority", e.priority);
+      out.integer("table", e.table);
+      out.integer("scope", e.scope);
+      out.endObject();
+    }
+    out.endArray();
+  }
+
+  /** Writes what the plugin before answered, but with the addresses and routes of this result. */
+  emitOver(previous: Json): void {
+    const out = new Writer();
+    out.beginObject();
+    for (let e = previous.first; e.here; e = e.next) {
+      if (e.key != "ips" && e.key != "routes") e.copyTo(out, e.key);
+    }
+    this.writeAddresses(out);
+    this.writeRoutes(out);
     out.endObject();
     stdout(out);
   }
