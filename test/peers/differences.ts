@@ -97,4 +97,31 @@ export const allowed: readonly Difference[] = [
     line: /net\/ipv6\/conf\/eth0\/(keep_addr_on_down|ndisc_notify): [01]$/,
   },
   { heading: "Debian's release is of 2022", only: "debian-cni", stories: /^bridge/, line: /^\+ 1 ADD: answer: dns: / },
+  { heading: "sbr says where the routes are", stories: /^sbr/, line: / ADD: answer: routes: / },
+  { heading: "DEL of sbr gives the routes back", stories: /^sbr/, line: / DEL: pod routes: table (main|10\d): / },
+  {
+    heading: "DEL of sbr needs neither namespace nor interface",
+    stories: /^sbr, the (pod's namespace|interface) gone/,
+    line: / DEL: (answer: exit: failed beside 0|pod rules: )/,
+  },
+  {
+    heading: "CHECK of sbr",
+    stories: /^sbr, tampered/,
+    line: / CHECK: answer: exit: 0 beside failed/,
+  },
+  {
+    heading: "Routes of one family stay with its addresses",
+    stories: /^sbr/,
+    line: /^- \d ADD: pod routes: table 100: unicast fd00:9::\/64 /,
+  },
+  {
+    heading: "sbr loses no route",
+    stories: /^sbr, a default route that stands on no subnet/,
+    line: /^\+ 1 ADD: pod routes: table 100: unicast default /,
+  },
+  {
+    heading: "gateways and addSourceHints",
+    stories: /^sbr, (gateways|source hints)/,
+    line: / ADD: pod routes: table (main|100): /,
+  },
 ];

@@ -142,12 +142,17 @@ export const sbrStories: readonly Named[] = [
     interfaceOf(["10.9.0.2/32"], "10.9.0.1 dev eth0 scope link", "default via 10.9.0.1 dev eth0"),
     life(before([{ address: "10.9.0.2/32" }])),
   ),
-  story("the interface gone", plain, [
-    add(one),
-    { act: "the interface goes", does: (world) => void world.pod().ip("link", "delete", "eth0") },
-    "DEL",
-    "DEL",
-  ]),
+  story(
+    "the interface gone",
+    plain,
+    [
+      add(one),
+      { act: "the interface goes", does: (world) => void world.pod().ip("link", "delete", "eth0") },
+      "DEL",
+      "DEL",
+    ],
+    { stays: ["far", "eth0"] },
+  ),
   story("tampered with", plain, [
     add(one),
     { act: "the rule goes", does: (world) => void world.pod().ip("rule", "delete", "from", "10.9.0.2") },
