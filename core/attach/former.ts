@@ -18,6 +18,7 @@ import type { AttachmentContext, BuiltIn } from "../delegate/node.ts";
 import { undoLinks } from "../host/undo.ts";
 import { referenceLeases } from "../ipam/reference.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
+import { removeReferenceMacCheck, removeReferenceMasquerade } from "../kernel/reference-rules.ts";
 import { type Author, isOfNode } from "../policy/policy.ts";
 import { type CachedAttachment, LIBCNI_RESULTS, MULTUS_RESULTS, readLibcniCache } from "../source/former.ts";
 import type { Entry, Place } from "../state/entries.ts";
@@ -35,7 +36,7 @@ const KINDS: ReadonlyMap<string, string> = new Map([
 ]);
 /** As the reference plugins name the node's end. A network's own veth, `<bridge>.<vlan>`, is named otherwise. */
 const HOST_END = /^veth[0-9a-f]{8}$/;
-/** Kept in rules of iptables, or in tables that are not ours: nothing here can tell whether they are there. */
+/** The reference keeps these in rules of iptables, or in tables of its own: CHECK looks for ours. */
 const IN_RULES = ["ipMasq", "macspoofchk"];
 
 /** A built-in, run for an attachment that is not in any journal. Only DEL and CHECK make sense. */
@@ -114,8 +115,13 @@ function deleteFormer(type: string, call: DelegateCall, context: AttachmentConte
   const { pod, node, notes } = context;
   const [failure] = undoLinks([{ entries: notes?.entries ?? [] }], { pod, host: node.host() });
   if (failure !== undefined) throw failure.cause;
-  node.log("debug", `"${type}" was not ours: its links and addresses are gone`);
+  const { containerId: container, ifname } = call.target;
+  const attached = { network: context.network, container, ifname };
+  if (call.conf.macspoofchk === true) removeReferenceMacCheck(node.host(), attached);
   runIpam("DEL", call, context);
+  // As the reference does it: an address is hidden as long as the pod may have it.
+  if (call.conf.ipMasq === true) removeReferenceMasquerade(node.host(), attached);
+  node.log("debug", `"${type}" was not ours: its links and addresses are gone`);
 }
 
 function checkFormer(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): undefined {

@@ -13,7 +13,7 @@ import {
 import { join } from "node:path";
 import type { CniAnswer, Document } from "../support/cni.ts";
 import { TestNetns } from "../support/netns.ts";
-import { podArgs, TestNode, Witness } from "../support/node.ts";
+import { podArgs, TestNode, until, Witness } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, requires, root } from "../support/requires.ts";
 
@@ -96,13 +96,32 @@ requires(
       node.ok("DEL", { pod, conf, as: "bridge" });
     });
 
+    test.each([
+      ["bridge", "iptables"],
+      ["bridge", "nftables"],
+      ["ptp", "iptables"],
+    ] as const)("%s: the rules of ipMasq by %s and of macspoofchk go", (name, ipMasqBackend) => {
+      const rules = (): string => node.run("nft", "list", "ruleset").replaceAll(/counter packets \d+ bytes \d+/g, "");
+      const conf = { ...single(name), ipMasq: true, ipMasqBackend, ...(name === "bridge" && { macspoofchk: true }) };
+      const life = (as: string): void => {
+        const prevResult = reference(name, conf).result;
+        expect(rules()).toContain("10.80.0.5");
+        node.ok("DEL", { pod, conf: { ...conf, prevResult }, as });
+      };
+      life(`ref/${name}`); // what is shared stays
+      const before = rules();
+      witness = new Witness(node, pod);
+      life(name);
+      expect(rules()).toBe(before);
+    });
+
     test.each(["bridge", "ptp"] as const)("%s: without the namespace the node's end leads to the pair", (name) => {
       const conf = { ...single(name), prevResult: reference(name).result };
       node.ok("DEL", { pod: "", conf, as: name });
       expect(links()).toEqual(["lo"]);
     });
 
-    test("with the namespace gone the address is freed", () => {
+    test("with the namespace gone the address is freed", async () => {
       using short = TestNetns.create("short");
       const conf = single("macvlan");
       const prevResult = node.ok("ADD", { pod: short, conf, as: "ref/macvlan" }).result;
@@ -110,6 +129,8 @@ requires(
       short[Symbol.dispose]();
       node.ok("DEL", { pod: path, conf: { ...conf, prevResult }, as: "macvlan" });
       expect(existsSync(node.at(lease("n-macvlan")))).toBe(false);
+      // The kernel takes the interface away when it comes to it.
+      await until(() => node.netns.ipJson("-d", "link", "show", "up0")[0]?.promiscuity === 0);
     });
 
     test("links that are not what the result says are left alone", () => {

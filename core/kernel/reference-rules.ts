@@ -1,0 +1,58 @@
+/**
+ * Rules that the reference plugins made for an attachment, by iptables or in nft tables of their own, and that are found
+ * by the names and comments which they derive from it. Rules of iptables-legacy are out of netlink's reach.
+ * Source: containernetworking/plugins, pkg/ip and pkg/link
+ */
+import type { NftFamily } from "../netlink/nft.ts";
+import type { Kernel, NftChange, NftFoundRule } from "./kernel.ts";
+
+export interface Attached {
+  readonly network: string;
+  readonly container: string;
+  readonly ifname: string;
+}
+
+const sha512 = (text: string): string => new Bun.CryptoHasher("sha512").update(text).digest("hex");
+
+/** Whether the rule sends packets to the chain, whatever else it says. */
+const leadsTo =
+  (chain: string) =>
+  ({ expressions }: NftFoundRule): boolean =>
+    expressions.some((e) => e.immediate?.data?.verdict?.chain === chain);
+
+/** Removes what `ipMasq` made, with either of its backends. */
+export function removeReferenceMasquerade(kernel: Kernel, { network, container, ifname }: Attached): void {
+  const chain = `CNI-${sha512(network + container)}`.slice(0, 28);
+  for (const family of ["ip", "ip6"] as const) {
+    removeChains(kernel, { family, table: "nat" }, [chain], "POSTROUTING", leadsTo(chain));
+  }
+  const comment = `${sha512(network).slice(0, 16)}-${sha512(`${ifname}:${container}`).slice(0, 16)}`;
+  const own = { family: "inet", table: "cni_plugins_masquerade" } as const;
+  removeChains(kernel, own, [], "masq_checks", (rule) => rule.comment?.startsWith(comment) === true);
+}
+
+/** Removes what `macspoofchk` of bridge made. */
+export function removeReferenceMacCheck(kernel: Kernel, { container, ifname }: Attached): void {
+  const chain = `cni-br-iface-${container}-${ifname}`;
+  const nat = { family: "bridge", table: "nat" } as const;
+  removeChains(kernel, nat, [chain, `${chain}-mac`], "PREROUTING", leadsTo(chain));
+}
+
+/** Removes rules of a chain that others share, and the chains that they lead to, at once. */
+function removeChains(
+  kernel: Kernel,
+  at: { readonly family: NftFamily; readonly table: string },
+  chains: readonly string[],
+  shared: string,
+  isTheirs: (rule: NftFoundRule) => boolean,
+): void {
+  const rules = (kernel.nftFoundRules(at.family, at.table, shared) ?? []).filter(isTheirs);
+  const known = chains.length === 0 ? [] : kernel.nftChains(at.family, at.table);
+  const there = chains.filter((chain) => known.includes(chain));
+  const changes: NftChange[] = [
+    ...rules.map(({ handle }): NftChange => ({ op: "delete", ...at, what: "rule", chain: shared, handle })),
+    ...there.map((chain): NftChange => ({ op: "flush", ...at, what: "chain", chain })),
+    ...there.map((chain): NftChange => ({ op: "delete", ...at, what: "chain", chain })),
+  ];
+  if (changes.length > 0) kernel.nft(changes);
+}
