@@ -47,6 +47,8 @@ interface Kept {
   record: FoundDhcpRecord;
   /** When something is to be done, on the clock of `Surroundings`. */
   nextMs: number;
+  /** When it was last tried. */
+  triedMs: number;
   /** It was said that its namespace cannot be found. */
   missed: boolean;
 }
@@ -116,7 +118,10 @@ export class LeaseKeeper {
       const key = `${record.container}/${record.network}/${record.ifname}`;
       const known = before.get(key);
       const same = known?.record.askedMs === record.askedMs && known.record.state === record.state;
-      this.#kept.set(key, same && known !== undefined ? known : { record, nextMs: firstMs(record), missed: false });
+      this.#kept.set(
+        key,
+        same && known !== undefined ? known : { record, nextMs: firstMs(record), triedMs: 0, missed: false },
+      );
     }
   }
 
@@ -150,6 +155,8 @@ export class LeaseKeeper {
   /** Sends the request of a lease that is due. @returns undefined when there is no answer to wait for */
   #begin(kept: Kept): Pending | undefined {
     const { record } = kept;
+    const askedMs = this.#world.nowMs();
+    kept.triedMs = askedMs;
     const pod = this.#openPod(record.netns);
     const link = pod && linkOf(record, pod.kernel);
     using guard = new DisposableStack();
@@ -159,7 +166,6 @@ export class LeaseKeeper {
       return undefined;
     }
     kept.missed = false;
-    const askedMs = this.#world.nowMs();
     if (record.state === "expired" || askedMs >= timeOf(record, "lease")) {
       this.#end(kept, pod.kernel, "it ran out");
       return undefined;
@@ -233,15 +239,15 @@ export class LeaseKeeper {
     this.#log("info", `${named(kept.record)}: prolonged for ${seconds} s by ${kept.record.server}`);
   }
 
-  /** The next attempt: half of the time that is left to the next stage from now, unless that is no time. */
+  /** The next attempt: half way to the next stage from now, unless that is soon; at once, when that has come meanwhile. */
   #again(kept: Kept): void {
-    const { record } = kept;
+    const { record, triedMs } = kept;
     const now = this.#world.nowMs();
-    const rebind = timeOf(record, "rebind");
-    const stage = now < rebind ? rebind : timeOf(record, "lease");
+    const stages = [timeOf(record, "rebind"), timeOf(record, "lease")];
+    const stage = stages.find((at) => at > triedMs) ?? Number.POSITIVE_INFINITY;
     const least = Math.min(AGAIN_MS, Math.max(1000, record.times.lease * 25)); // a fortieth of a short lease
-    if (now >= stage) kept.nextMs = now + least;
-    else kept.nextMs = Math.min(stage, now + Math.max((stage - now) / 2, least));
+    const half = Number.isFinite(stage) ? (stage - now) / 2 : 0;
+    kept.nextMs = Math.min(stage, now + Math.max(half, least));
   }
 
   /** Written down first, so that whoever starts after us does it if we do not come to it. */

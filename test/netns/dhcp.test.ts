@@ -1,104 +1,22 @@
-/** dhcp as IPAM, with Debian's dnsmasq and a scripted server behind macvlan and bridge. */
+/** dhcp as IPAM: ADD, CHECK, DEL, with Debian's dnsmasq and a scripted server behind macvlan and bridge. */
 import { expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Document } from "../support/cni.ts";
-import { Dnsmasq, type Script, ScriptedServer } from "../support/dhcp.ts";
+import { call, DhcpSite, macvlan, SERVER } from "../support/dhcp-site.ts";
 import { TestNetns } from "../support/netns.ts";
-import { TestNode, until } from "../support/node.ts";
+import { until } from "../support/node.ts";
+import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, has, requires, root } from "../support/requires.ts";
 
-const SERVER = "192.168.50.1";
-
-/** A node, a network behind its link `up0`, and what keeps leases. */
-class Site implements Disposable {
-  readonly node: TestNode;
-  readonly lan: TestNetns;
-  readonly #stack = new DisposableStack();
-  #keeper: Bun.Subprocess<"ignore", "ignore", "pipe"> | undefined;
-  log = "";
-
-  private constructor(node: TestNode) {
-    this.node = this.#stack.use(node);
-    this.lan = this.#stack.use(TestNetns.create("lan"));
-    this.lan.ip("link", "set", "lo", "up");
-    node.netns.ip("link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", this.lan.name);
-    node.netns.ip("link", "set", "up0", "up");
-    this.lan.ip("link", "set", "eth0", "up");
-    this.lan.ip("addr", "add", `${SERVER}/24`, "dev", "eth0");
-  }
-
-  static async create(o: { keeper?: boolean } = {}): Promise<Site> {
-    const site = new Site(await TestNode.create());
-    if (o.keeper !== false) await site.startKeeper();
-    return site;
-  }
-
-  async startKeeper(): Promise<void> {
-    const argv = this.node.netns.argv(...this.node.inside(), join(this.node.bin, "patchbay"), "dhcp");
-    const child = Bun.spawn(argv, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
-    this.#keeper = child;
-    const before = this.log.length;
-    void (async () => {
-      for await (const chunk of child.stderr) this.log += new TextDecoder().decode(chunk);
-    })();
-    await until(() => this.log.slice(before).includes("renewing"));
-  }
-
-  async stopKeeper(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
-    this.#keeper?.kill(signal);
-    await this.#keeper?.exited;
-    this.#keeper = undefined;
-  }
-
-  get keeperPid(): number {
-    return this.#keeper?.pid ?? 0;
-  }
-
-  use<T extends Disposable>(resource: T): T {
-    return this.#stack.use(resource);
-  }
-
-  async dnsmasq(...options: readonly string[]): Promise<Dnsmasq> {
-    const range = "--dhcp-range=192.168.50.10,192.168.50.20,255.255.255.0,2m";
-    return this.use(new Dnsmasq(this.lan, [range, "--interface=eth0", "--bind-interfaces", ...options])).ready();
-  }
-
-  async scripted(script: Partial<Script> = {}): Promise<ScriptedServer> {
-    const full = { address: "192.168.50.30", server: SERVER, ...script };
-    return this.use(new ScriptedServer(this.lan, full)).ready();
-  }
-
-  records(): string[] {
-    const path = this.node.at("/var/lib/patchbay/dhcp");
-    return existsSync(path) ? readdirSync(path).filter((name) => name.endsWith(".lease")) : [];
-  }
-
-  record(): Document {
-    const [name = ""] = this.records();
-    const text = readFileSync(join(this.node.at("/var/lib/patchbay/dhcp"), name), "utf8");
-    return JSON.parse(text.slice(0, text.lastIndexOf(" ")));
-  }
-
-  [Symbol.dispose](): void {
-    this.#keeper?.kill("SIGKILL");
-    this.#stack[Symbol.dispose]();
-  }
+/** Nothing of an attachment is left on the node or in the pod. */
+function expectNothing(site: DhcpSite, pod?: TestNetns): void {
+  expect(site.records()).toEqual([]);
+  expect(site.node.status()).toEqual([]);
+  if (pod !== undefined) expect(pod.ipJson("link").map(({ ifname }) => ifname)).toEqual(["lo"]);
 }
-
-const macvlan = (more: Document = {}, ipam: Document = {}): Document => ({
-  cniVersion: "1.1.0",
-  name: "lan",
-  type: "macvlan",
-  master: "up0",
-  ipam: { type: "dhcp", ...ipam },
-  ...more,
-});
-const call = (pod: TestNetns, more: Document = {}) => ({ pod, as: "patchbay", ifname: "net1", ...more });
 
 requires(...root, built, ["dnsmasq", has("dnsmasq")])("dhcp", () => {
   test("macvlan: a lease with all that the server says; CHECK; RELEASE on DEL", async () => {
-    using site = await Site.create();
+    using site = await DhcpSite.create();
     const server = await site.dnsmasq(
       "--dhcp-option=option:dns-server,192.168.50.2,192.168.50.3",
       "--domain=example.test",
@@ -130,5 +48,248 @@ requires(...root, built, ["dnsmasq", has("dnsmasq")])("dhcp", () => {
     expect(server.leases).toEqual([]);
     expect(site.records()).toEqual([]);
     expect(site.node.status()).toEqual([]);
+  });
+
+  test("bridge: two pods, two leases, traffic between them", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.dnsmasq();
+    site.node.netns.ip("link", "add", "br1", "type", "bridge");
+    site.node.netns.ip("link", "set", "br1", "up");
+    site.node.netns.ip("link", "set", "up0", "master", "br1");
+    using one = TestNetns.create("one");
+    using two = TestNetns.create("two");
+    const conf = macvlan({ type: "bridge", bridge: "br1" });
+    const [first, second] = [
+      site.node.ok("ADD", call(one, { container: "one", conf })),
+      site.node.ok("ADD", call(two, { container: "two", conf })),
+    ].map(({ result }) => result?.ips?.[0]?.address?.replace("/24", "") ?? "");
+    expect(server.leases).toEqual([first ?? "", second ?? ""].sort());
+    expect(first).not.toBe(second ?? "");
+    expect(one.run("ping", "-c1", "-W2", second ?? "")).toContain("1 received");
+    site.node.ok("DEL", call(one, { container: "one", conf }));
+    await until(() => server.leases.length === 1);
+    expect(server.leases).toEqual([second ?? ""]);
+    site.node.ok("DEL", call(two, { container: "two", conf }));
+    await until(() => server.leases.length === 0);
+    expectNothing(site, one);
+  });
+
+  test("what is provided reaches the server, and what is requested is all that it is asked for", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.dnsmasq();
+    using pod = TestNetns.create("pod");
+    const ipam = {
+      request: [{ skipDefault: true }, { option: "subnet-mask" }, { option: "42" }],
+      provide: [
+        { option: "host-name", value: "ignored", fromArg: "K8S_POD_NAME" },
+        { option: "vendor-class-identifier", value: "pb-test" },
+        { option: "dhcp-client-identifier", value: "by-name" },
+      ],
+    };
+    const { result } = site.node.ok("ADD", call(pod, { conf: macvlan({}, ipam) }));
+    expect(server.log).toContain("vendor class: pb-test");
+    expect(server.log).toContain("client provides name: web-0");
+    expect(server.log).toMatch(/requested options: 1:netmask, 42:ntp-server/);
+    const address = result?.ips?.[0]?.address?.replace("/24", "") ?? "";
+    expect(server.clientId(address)).toBe(
+      Buffer.from("by-name")
+        .toString("hex")
+        .replaceAll(/(..)(?!$)/g, "$1:"),
+    );
+    site.node.ok("DEL", call(pod, { conf: macvlan({}, ipam) }));
+    await until(() => server.leases.length === 0);
+  });
+
+  test.each([
+    [{ request: [{ option: "hostname" }] }, "request[0].option: expected an option's number from 0 to 255"],
+    [{ provide: [{ option: "53", value: "x" }] }, "option 53 is the client's own"],
+    [{ provide: [{ option: "12", value: "x".repeat(256) }] }, "at most 255 bytes"],
+    [{ priority: -1 }, "priority: expected an integer"],
+    [{ request: {} }, "request: expected a list"],
+  ])("a configuration that cannot be used: %j", async (ipam, words) => {
+    using site = await DhcpSite.create();
+    using pod = TestNetns.create("pod");
+    const { error } = site.node.answer("ADD", call(pod, { conf: macvlan({}, ipam) }));
+    expect(error).toMatchObject({ code: 7, msg: expect.stringContaining(words) });
+    expectNothing(site, pod);
+  });
+
+  test("nothing renews: ADD fails at once and says what to start, a dead one's traces do not deceive it", async () => {
+    using site = await DhcpSite.create();
+    await site.dnsmasq();
+    using pod = TestNetns.create("pod");
+    const conf = macvlan();
+    site.node.ok("STATUS", call(undefined, { conf }));
+    await site.stopKeeper("SIGKILL");
+    const { error, ms } = site.node.answer("ADD", call(pod, { conf }));
+    expect(error).toMatchObject({ code: 11, msg: expect.stringContaining("nothing on this node would renew it") });
+    expect(error?.details).toContain('Start "patchbay dhcp"');
+    expect(ms).toBeLessThan(2000);
+    expect(site.node.answer("STATUS", call(undefined, { conf })).error?.code).toBe(50);
+    expectNothing(site, pod);
+    await site.startKeeper();
+    site.node.ok("ADD", call(pod, { conf }));
+    site.node.ok("DEL", call(pod, { conf }));
+    expectNothing(site, pod);
+  });
+
+  test("one process renews; a second one says so and ends", async () => {
+    using site = await DhcpSite.create();
+    const argv = site.node.netns.argv(...site.node.inside(), join(site.node.bin, "patchbay"), "dhcp");
+    const { exitCode, stderr } = Bun.spawnSync(argv);
+    expect(exitCode).toBe(1);
+    expect(stderr.toString()).toContain("another process on this node does");
+  });
+
+  test("a server that is of no use: each ADD ends in time, says why, and leaves nothing", async () => {
+    using stack = new DisposableStack();
+    const cases = [
+      [{ discover: "silent" }, /no DHCP server answered \d requests/],
+      [{ discover: "garbage" }, /no answer to \d requests could be used, because Cannot read/],
+      [{ request: "nak" }, /takes back what it offers, and says "not yours"/],
+      [{ request: "silent" }, /no DHCP server answered \d+ requests/],
+      [{ address: "127.0.0.1" }, /because a server gave 127.0.0.1, which no host/],
+      [{ raw: "3501023604c0a83201330400000e10ff" }, /gave no subnet mask/],
+    ] as const;
+    const running = [];
+    for (const [script, words] of cases) {
+      const site = stack.use(await DhcpSite.create());
+      const server = await site.scripted(script);
+      const pod = stack.use(TestNetns.create("pod"));
+      const { answer } = site.node.start("ADD", call(pod, { conf: macvlan() }));
+      running.push({ site, server, pod, answer, words });
+    }
+    for (const { site, server, pod, answer, words } of running) {
+      const { error, ms } = await answer;
+      expect(error).toMatchObject({ code: 11, msg: expect.stringMatching(words) });
+      expect(ms).toBeLessThan(14_000);
+      expectNothing(site, pod);
+      if (server.heard.includes("REQUEST")) expect(server.heard.at(-1)).toBe("RELEASE");
+    }
+  });
+
+  test("ADD again gives the same lease; an interface that is not there yet is named", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.scripted();
+    using pod = TestNetns.create("pod");
+    const { error } = site.node.answer("ADD", call(pod, { conf: macvlan({ type: "ptp" }) }));
+    expect(error).toMatchObject({ code: 7, msg: expect.stringContaining("the interface is not there") });
+    expectNothing(site, pod);
+    expect(server.heard).toEqual(["ready"]);
+  });
+
+  test.each([
+    ["while it searches", { discover: "silent" }, (heard: readonly string[]) => heard.includes("DISCOVER"), false],
+    [
+      "while it waits for what was offered",
+      { request: "silent" },
+      (heard: readonly string[]) => heard.includes("REQUEST"),
+      true,
+    ],
+  ] as const)("ADD is killed %s: DEL leaves nothing", async (_, script, reached, leased) => {
+    using site = await DhcpSite.create();
+    const server = await site.scripted(script);
+    using pod = TestNetns.create("pod");
+    const conf = macvlan();
+    const add = site.node.start("ADD", call(pod, { conf }));
+    await until(() => reached(server.heard));
+    add.kill("SIGKILL");
+    await add.answer;
+    expect(site.records().length).toBe(leased ? 1 : 0);
+    site.node.ok("DEL", call(pod, { conf }));
+    expectNothing(site, pod);
+    if (leased) await until(() => server.heard.includes("RELEASE"));
+    site.node.ok("DEL", call(pod, { conf }));
+  });
+
+  test("ADD that is asked to stop undoes itself", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.scripted({ request: "silent" });
+    using pod = TestNetns.create("pod");
+    const add = site.node.start("ADD", call(pod, { conf: macvlan() }));
+    await until(() => server.heard.includes("REQUEST"));
+    add.kill("SIGTERM");
+    expect((await add.answer).error?.code).toBe(11);
+    expectNothing(site, pod);
+    expect(server.heard.at(-1)).toBe("RELEASE");
+  });
+
+  test("a later plugin fails: the lease is given back", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.scripted();
+    using pod = TestNetns.create("pod");
+    const { cniVersion: _, name: __, ...plugin } = macvlan();
+    const conf = site.node.conf({ plugins: [plugin, site.node.spy({ fail: ["ADD"] })] });
+    expect(site.node.answer("ADD", { pod, conf }).exit).toBe(1);
+    expect(server.heard).toEqual(["ready", "DISCOVER", "REQUEST", "RELEASE"]);
+    expectNothing(site, pod);
+  });
+
+  test("a pod that dies without DEL: its namespace is not held, and reconcile drops the lease", async () => {
+    using site = await DhcpSite.create();
+    await site.dnsmasq("--dhcp-option=option:T1,3");
+    const conf = macvlan();
+    {
+      using pod = TestNetns.create("pod");
+      const before = site.keeperHolds();
+      site.node.ok("ADD", call(pod, { conf, args: "" }));
+      await until(() => site.log.includes("prolonged"));
+      expect(site.keeperHolds()).toEqual(before);
+    }
+    // Links on up0 go with the namespace that they were in.
+    await until(() => !site.node.netns.ip("-d", "link", "show", "up0").includes("promiscuity 1"));
+    expect(site.records().length).toBe(1);
+    const patchbay = join(site.node.bin, "patchbay");
+    expect(site.node.run(patchbay, "gc")).toContain("removed");
+    expectNothing(site);
+    site.node.ok("DEL", call(undefined, { conf }));
+  });
+
+  test("DEL with the namespace gone drops the lease", async () => {
+    using site = await DhcpSite.create();
+    await site.dnsmasq();
+    const conf = macvlan();
+    {
+      using pod = TestNetns.create("pod");
+      site.node.ok("ADD", call(pod, { conf }));
+    }
+    site.node.ok("DEL", call(undefined, { conf }));
+    expectNothing(site);
+  });
+
+  requires(...hasPeer("reference"))("by the name of its link", () => {
+    test("a CNI binary gets its address by it, and gives it back", async () => {
+      using site = await DhcpSite.create();
+      const server = await site.dnsmasq("--dhcp-option=option:T1,3");
+      site.node.link("dhcp");
+      using pod = TestNetns.create("pod");
+      const conf = macvlan();
+      const path = { env: { CNI_PATH: site.node.bin } };
+      site.node.link("theirs", peerFile("reference", "macvlan"));
+      const { result } = site.node.ok("ADD", call(pod, { conf, as: "theirs", ...path }));
+      const address = result?.ips?.[0]?.address ?? "";
+      expect(pod.run("ping", "-c1", "-W2", SERVER)).toContain("1 received");
+      expect(site.record()).toMatchObject({ state: "bound", address, journal: false });
+      await until(() => site.log.includes("prolonged"));
+      site.node.ok("CHECK", call(pod, { conf: { ...conf, prevResult: result }, as: "theirs", ...path }));
+      site.node.ok("DEL", call(pod, { conf, as: "theirs", ...path }));
+      await until(() => server.count("DHCPRELEASE") === 1);
+      expectNothing(site, pod);
+    });
+
+    test("what it never gave back goes by reconcile", async () => {
+      using site = await DhcpSite.create();
+      await site.dnsmasq();
+      site.node.link("dhcp");
+      {
+        using pod = TestNetns.create("pod");
+        site.node.link("theirs", peerFile("reference", "macvlan"));
+        const env = { CNI_PATH: site.node.bin };
+        site.node.ok("ADD", call(pod, { conf: macvlan(), as: "theirs", env }));
+        expect(site.node.run(join(site.node.bin, "patchbay"), "gc")).toContain("Nothing");
+      }
+      expect(site.node.run(join(site.node.bin, "patchbay"), "gc")).toContain("a DHCP lease");
+      expectNothing(site);
+    });
   });
 });

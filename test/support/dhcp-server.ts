@@ -51,7 +51,8 @@ socket.on("message", (bytes) => {
   } else if (type === MessageType.REQUEST) {
     const held = asked.clientAddress === 0 ? "" : " again";
     heard(`REQUEST${held}${asked.clientAddress === 0 && !toMe ? " of another" : ""}`);
-    if (s.request === "nak") answer(asked, MessageType.NAK, s, s.address);
+    if (s.request === "nak" || (s.request === "forgetful" && asked.clientAddress !== 0))
+      answer(asked, MessageType.NAK, s, s.address);
     else if (s.request === "other-address") answer(asked, MessageType.ACK, s, s.address.replace(/\d+$/, "99"));
     else if (s.request !== "silent") answer(asked, MessageType.ACK, s, s.address);
   } else heard(type === MessageType.RELEASE ? "RELEASE" : `type ${type}`);

@@ -91,8 +91,8 @@ export interface Script {
   readonly rebindSeconds?: number;
   /** Raw options in the place of the usual ones, as hexadecimal digits. */
   readonly raw?: string;
-  /** Answers to REQUEST: "ack" unless told. */
-  readonly request?: "ack" | "nak" | "silent" | "other-address";
+  /** Answers to REQUEST: "ack" unless told. "forgetful" prolongs nothing, and leases anew. */
+  readonly request?: "ack" | "nak" | "silent" | "other-address" | "forgetful";
   readonly discover?: "offer" | "silent" | "garbage";
 }
 
