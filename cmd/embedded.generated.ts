@@ -5,6 +5,8 @@ import bandwidthCode from "../build/guests/bandwidth.cwasm" with { type: "file" 
 import bandwidthManifest from "../build/guests/bandwidth.manifest" with { type: "text" };
 import bridgeCode from "../build/guests/bridge.cwasm" with { type: "file" };
 import bridgeManifest from "../build/guests/bridge.manifest" with { type: "text" };
+import firewallCode from "../build/guests/firewall.cwasm" with { type: "file" };
+import firewallManifest from "../build/guests/firewall.manifest" with { type: "text" };
 import loopbackCode from "../build/guests/loopback.cwasm" with { type: "file" };
 import loopbackManifest from "../build/guests/loopback.manifest" with { type: "text" };
 import macvlanCode from "../build/guests/macvlan.cwasm" with { type: "file" };
@@ -22,6 +24,7 @@ export const files = {
   plugins: {
     bandwidth: { artifactPath: bandwidthCode, manifestText: bandwidthManifest },
     bridge: { artifactPath: bridgeCode, manifestText: bridgeManifest },
+    firewall: { artifactPath: firewallCode, manifestText: firewallManifest },
     loopback: { artifactPath: loopbackCode, manifestText: loopbackManifest },
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },

@@ -22,6 +22,7 @@ import { removeReferenceMacCheck, removeReferenceMasquerade } from "../kernel/re
 import { type Author, isOfNode } from "../policy/policy.ts";
 import { type CachedAttachment, LIBCNI_RESULTS, MULTUS_RESULTS, readLibcniCache } from "../source/former.ts";
 import type { Entry, Place } from "../state/entries.ts";
+import { deleteFormerRules } from "./former-rules.ts";
 import type { Node, PodNetns } from "./node.ts";
 
 /** The kind of the interface that each plugin makes in a pod. */
@@ -48,6 +49,7 @@ export function formerDelegate(plugin: BuiltIn, node: Node): Delegate {
     versions: () => SUPPORTED,
     run(call, context) {
       using pod = openFormer(call.target.netns, node);
+      if (call.command === "CHECK" && !KINDS.has(type)) return undefined;
       if (call.command === "CHECK") return checkFormer(plugin, call, { ...context, ...known(call, context, pod) });
       deleteFormer(type, call, { ...context, ...known(call, context, pod) });
       return undefined;
@@ -113,6 +115,8 @@ function entriesOf(
 
 function deleteFormer(type: string, call: DelegateCall, context: AttachmentContext & Known): void {
   const { pod, node, notes } = context;
+  const result = previousOf(call.conf);
+  if (type === "firewall" && result !== undefined) deleteFormerRules(call.conf, result, node);
   const [failure] = undoLinks([{ entries: notes?.entries ?? [] }], { pod, host: node.host() });
   if (failure !== undefined) throw failure.cause;
   const { containerId: container, ifname } = call.target;

@@ -4,10 +4,12 @@
  * and of what networks own.
  */
 import { CniError } from "../base/error.ts";
+import { salvageFilter } from "../host/calls/filter.ts";
 import { salvageNft } from "../host/calls/nft.ts";
 import { nftKey } from "../host/context.ts";
 import type { ContainerState } from "../state/container.ts";
 import type { Node } from "./node.ts";
+import { leaveObject } from "./objects.ts";
 
 /** Removes what of the container no journal names. @returns What could not be removed. */
 export function salvage(container: ContainerState, node: Node): readonly CniError[] {
@@ -25,7 +27,9 @@ export function salvage(container: ContainerState, node: Node): readonly CniErro
     if (link.alias?.startsWith(prefix) !== true) continue;
     const [network = "", ifname = ""] = link.alias.slice(prefix.length).split("/");
     if (known.has(`${network}/${ifname}`)) continue;
-    attempt(() => salvageNft(node.host(), nftKey({ container: container.id, network, ifname })));
+    const key = nftKey({ container: container.id, network, ifname });
+    attempt(() => salvageNft(node.host(), key));
+    attempt(() => salvageFilter(node.host(), key));
     attempt(() => void node.host().deleteLink(link.index));
   }
   const interfaces = new Set(container.attachments().map(({ header }) => header.ifname));
@@ -37,7 +41,7 @@ export function salvage(container: ContainerState, node: Node): readonly CniErro
   attempt(() => {
     for (const { kind, name, attachments } of node.store.networks.list()) {
       const ours = attachments.filter((ref) => ref.container === container.id && !keys.has(ref.key));
-      for (const ref of ours) attempt(() => void node.store.networks.leave(kind, name, ref));
+      for (const ref of ours) attempt(() => leaveObject({ kind, name }, ref, node));
     }
   });
   return failures;

@@ -22,6 +22,7 @@ import type { Kernel } from "../kernel/kernel.ts";
 import type { Entry, UndoStep } from "../state/entries.ts";
 import type { Journal, PendingUndo } from "../state/journal.ts";
 import { endGroup, isAlive } from "../sys/child.ts";
+import { leaveObject } from "./objects.ts";
 
 /** How long a delegate that outlived its process is given to end by itself. */
 const OUTLIVED_MS = 500;
@@ -167,22 +168,6 @@ function undoLate(journal: Journal, { id, step }: PendingUndo, context: UndoCont
     store.durable.remove(recordId(journal, step.plugin));
   }
   journal.undone(id);
-}
-
-/** Without its last attachment an object stays, unless the plugin that made it said otherwise. */
-function leaveObject(
-  { kind, name }: Extract<UndoStep, { do: "network-object" }>,
-  ref: { container: string; key: string },
-  node: DelegateNode,
-): void {
-  const { networks } = node.store;
-  networks.leave(kind, name, ref);
-  const { facts } = networks.find(kind, name) ?? {};
-  if (facts?.keep !== false || facts.made !== true) return;
-  networks.forget(kind, name, () => {
-    const link = node.host().linkByName(name);
-    if (link?.kind === kind) node.host().deleteLink(link.index);
-  });
 }
 
 function releaseLease(

@@ -8,6 +8,7 @@ import { canonicalRequest } from "../cni/request.ts";
 import { formatResult, parseResult } from "../cni/result.ts";
 import type { NetConf, Result } from "../cni/types.ts";
 import { NEWEST, SUPPORTED } from "../cni/version.ts";
+import { Firewalld } from "../dbus/firewalld.ts";
 import { canonical } from "../host/conf.ts";
 import { GuestContext, type JournalSink } from "../host/context.ts";
 import { runGuest } from "../host/run.ts";
@@ -62,6 +63,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
       node.store.networks.use(kind, name, ref, { ...facts, keep: manifest.keepNetworkObjects });
     },
     ownerOf: (key) => ownerOf(node.store, key),
+    firewalld: () => Firewalld.open(node.environment.DBUS_SYSTEM_BUS_ADDRESS),
     leases: {
       acquire(pool, key) {
         using reserved = node.store.leases.open(pool, { create: true });

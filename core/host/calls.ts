@@ -4,6 +4,8 @@
  */
 import type { HostCall } from "./call.ts";
 import * as address from "./calls/address.ts";
+import * as filter from "./calls/filter.ts";
+import * as firewalld from "./calls/firewalld.ts";
 import * as link from "./calls/link.ts";
 import { linkCreate } from "./calls/link-create.ts";
 import * as nft from "./calls/nft.ts";
@@ -47,6 +49,14 @@ export const hostCalls: readonly HostCall[] = [
   port.conntrackFlush,
   traffic.tcApply,
   traffic.tcCheck,
+  filter.filterAdd,
+  filter.filterCheck,
+  filter.filterDrops,
+  firewalld.firewalldFind,
+  firewalld.firewalldAdd,
+  firewalld.firewalldCheck,
+  filter.isolationApply,
+  filter.isolationCheck,
   address.announce,
   service.ipamAdd,
   service.ipamCheck,

@@ -4,6 +4,7 @@ import { derive } from "../base/hash.ts";
 import { type Cidr, contains, type Ip, networkOf, parseCidr, parseIp, sameIp } from "../base/ip.ts";
 import { isObject, type Json, type JsonObject } from "../base/json.ts";
 import type { Result } from "../cni/types.ts";
+import type { Firewalld } from "../dbus/firewalld.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
 import { type CallRule, decide, type Grants, type Operation, type Target } from "../policy/decide.ts";
 import type { Manifest, NamedLink } from "../policy/manifest.ts";
@@ -54,6 +55,8 @@ export interface GuestSetup {
    * @returns undefined when nothing is known of it; `alive` while its namespace exists
    */
   ownerOf?(key: string): { readonly label: string; readonly alive: boolean } | undefined;
+  /** firewalld, by a connection that is the caller's to close; undefined when it does not run. */
+  firewalld(): Firewalld | undefined;
   /** Numbers and names that a plugin reserves on this node. */
   readonly leases: {
     acquire(pool: string, key: string): boolean;

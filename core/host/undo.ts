@@ -9,6 +9,7 @@ import { type Kernel, KernelError, type Link, type LinkChange } from "../kernel/
 import type { Entry, Place, UndoStep } from "../state/entries.ts";
 import { SysError } from "../sys/error.ts";
 import { neighbourFromRecord } from "./calls/address.ts";
+import { removeFilter } from "./calls/filter.ts";
 import { removeNft } from "./calls/nft.ts";
 import { removePorts } from "./calls/port.ts";
 import { routeFromRecord, ruleFromRecord } from "./calls/route.ts";
@@ -89,6 +90,10 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   }
   if (step.do === "ports") {
     tolerant(() => removePorts(places.host, step));
+    return true;
+  }
+  if (step.do === "filter") {
+    tolerant(() => removeFilter(places.host, step));
     return true;
   }
   if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;

@@ -270,6 +270,8 @@ export interface NftBase {
   readonly type: "filter" | "nat";
   readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
   readonly priority: number;
+  /** What no rule judged is dropped; else it goes on. */
+  readonly drops?: boolean;
 }
 /** What the keys of a map are: `proto-port` is a protocol's number and a port, to which others add an address. */
 export type NftKeyType = "ipv4" | "ipv6" | "ifname" | "port" | "proto-port" | "proto-port-ipv4" | "proto-port-ipv6";
@@ -290,6 +292,12 @@ interface NftRuleIn extends InTable {
   readonly what: "rule";
   readonly chain: string;
   readonly expressions: readonly NftExpression[];
+  /** Before all others of the chain; else after them. */
+  readonly first?: boolean;
+  /** Written as iptables-nft writes its rules. */
+  readonly compat?: boolean;
+  /** A note that the kernel keeps with the rule: type, length, content, as nft(8) has them. */
+  readonly userData?: Uint8Array | undefined;
 }
 interface NftMap extends InTable {
   readonly what: "map";
@@ -355,6 +363,35 @@ export interface UdpFlows {
   readonly answeredBy?: Ip;
   /** Only those that do not. */
   readonly exceptBy?: Ip;
+}
+
+/** A base chain: where packets come into a table, and what becomes of one that no rule judged. */
+export interface NftBaseChain {
+  readonly family: NftFamily;
+  readonly table: string;
+  readonly chain: string;
+  readonly priority: number;
+  readonly drops: boolean;
+}
+/** A rule as the kernel has it. */
+export interface NftRule {
+  readonly chain: string;
+  readonly handle: bigint;
+  readonly expressions: readonly NftExpression[];
+  readonly userData?: Uint8Array | undefined;
+}
+export interface NftTableContent {
+  readonly chains: readonly string[];
+  /** Those of one chain are in its order. */
+  readonly rules: readonly NftRule[];
+}
+
+/** A table of the kernel's older packet filter, which iptables-legacy makes. */
+export interface LegacyTable {
+  readonly family: 4 | 6;
+  readonly table: string;
+  /** What its FORWARD does with a packet that no rule with a condition judged. */
+  readonly forward: "accept" | "drop";
 }
 
 // --- One namespace ---------------------------------------------------------------------------------------------------
@@ -452,6 +489,17 @@ export interface Kernel extends Disposable {
   nftChains(family: NftFamily, table: string): string[];
   /** @returns undefined when there is no such chain */
   nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined;
+  /**
+   * Changes that depend on what is there: `decide` looks, and what it answers is done only if nothing has changed since
+   * it began; else it is asked anew. What it deletes must be there.
+   */
+  nftRevise(decide: () => readonly NftChange[]): void;
+  /** The base chains at hook `forward` in the tables of IPv4, of IPv6 and of both; dormant tables have none. */
+  nftForwardChains(): NftBaseChain[];
+  /** Undefined when there is no such table. */
+  nftTable(family: NftFamily, table: string): NftTableContent | undefined;
+  /** The tables of the older packet filter that have a FORWARD chain. */
+  legacyTables(): LegacyTable[];
   /** Undefined when there is no such map. */
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined;
 

@@ -3,6 +3,7 @@ import type { Request } from "../netlink/conversation.ts";
 import { Flag } from "../netlink/message.ts";
 import {
   batchEnd,
+  type ChainMessage,
   chain,
   elements,
   generation,
@@ -11,14 +12,16 @@ import {
   type NftFamily,
   NftMessage,
   nftFamilies,
+  type RuleMessage,
   rule,
   SetFlag,
   set,
+  type TableMessage,
   table,
   VERDICT_DATA,
 } from "../netlink/nft.ts";
 import { Verdict } from "../netlink/nft-data.ts";
-import type { NftBase, NftChange, NftKeyType } from "./kernel.ts";
+import type { NftBase, NftBaseChain, NftChange, NftKeyType, NftRule } from "./kernel.ts";
 
 /** `enum nf_inet_hooks`, which the bridge family shares. */
 const hooks = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const satisfies Record<
@@ -44,6 +47,7 @@ const keyTypes = {
   "proto-port-ipv6": [concatenated(PROTOCOL, PORT, IPV6), 24, 0],
 } as const satisfies Record<NftKeyType, readonly [number, number, number]>;
 
+const DROP = 0;
 const ACCEPT = 1;
 
 /** What one change is, in the words of an error. */
@@ -72,13 +76,16 @@ export function addRequest(change: NftChange & { op: "add" }): Request {
     case "chain": {
       const { base } = change;
       const hook = base && { number: hooks[base.hook], priority: base.priority };
-      const policy = base && ACCEPT;
+      const policy = base && (base.drops === true ? DROP : ACCEPT);
       const value = { family, table: change.table, name: change.chain, hook, policy, type: base?.type };
       return { type: NftMessage.NEWCHAIN, flags, codec: chain, value };
     }
     case "rule": {
-      const value = { family, table: change.table, chain: change.chain, expressions: change.expressions };
-      return { type: NftMessage.NEWRULE, flags: flags | Flag.APPEND, codec: rule, value };
+      const { expressions, userData } = change;
+      const compat = change.compat === true ? { protocol: 0, flags: 0 } : undefined;
+      const value = { family, table: change.table, chain: change.chain, expressions, compat, userData };
+      const where = change.first === true ? 0 : Flag.APPEND;
+      return { type: NftMessage.NEWRULE, flags: flags | where, codec: rule, value };
     }
     case "map": {
       const [keyType, keyLength, byteOrder] = keyTypes[change.key];
@@ -209,3 +216,24 @@ export function batchEnds(id?: number): { begin: Request; end: Request } {
 
 /** The key of a family in a request that asks for all of one chain or map. */
 export const inFamily = (family: NftFamily): number => nftFamilies[family];
+
+/** `NFT_TABLE_F_DORMANT` */
+const DORMANT = 1;
+
+export const isForward = (m: ChainMessage): boolean => m.hook?.number === hooks.forward;
+
+/** Base chains that packets of IPv4 or IPv6 pass. */
+export function toBaseChains(chains: readonly ChainMessage[], tables: readonly TableMessage[]): NftBaseChain[] {
+  const asleep = (m: ChainMessage): boolean =>
+    tables.some((t) => t.family === m.family && t.name === m.table && ((t.flags ?? 0) & DORMANT) !== 0);
+  return chains.flatMap((m): NftBaseChain[] => {
+    const family = (["inet", "ip", "ip6"] as const).find((name) => nftFamilies[name] === m.family);
+    if (family === undefined || asleep(m)) return [];
+    const { table = "", name = "", hook, policy } = m;
+    return [{ family, table, chain: name, priority: hook?.priority ?? 0, drops: policy === DROP }];
+  });
+}
+
+export function toRuleThere({ chain = "", handle = 0n, expressions = [], userData }: RuleMessage): NftRule {
+  return { chain, handle, expressions, userData };
+}

@@ -9,7 +9,15 @@ import { ifinfomsg } from "../netlink/link-header.ts";
 import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
 import { neighbour } from "../netlink/neighbour.ts";
 import { netnsId } from "../netlink/netns-id.ts";
-import { chain, type ElementsMessage, elements, type NftFamily, NftMessage, rule as nftRule } from "../netlink/nft.ts";
+import {
+  chain,
+  type ElementsMessage,
+  elements,
+  type NftFamily,
+  NftMessage,
+  rule as nftRule,
+  table,
+} from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { CLONED, route } from "../netlink/route.ts";
 import { rule } from "../netlink/rule.ts";
@@ -27,15 +35,18 @@ import {
   isUpper,
   type Kernel,
   KernelError,
+  type LegacyTable,
   type Link,
   type LinkAddress,
   type LinkChange,
   type LinkConfiguration,
   type LinkSpec,
   type Neighbour,
+  type NftBaseChain,
   type NftChange,
   type NftFoundRule,
   type NftMapElement,
+  type NftTableContent,
   type Route,
   type RouteFilter,
   type Rule,
@@ -43,6 +54,7 @@ import {
   type TokenBucket,
   type UdpFlows,
 } from "./kernel.ts";
+import { readLegacyTables } from "./legacy.ts";
 import {
   addressRequest,
   bridgeVlanRequest,
@@ -58,7 +70,17 @@ import {
   toRoutes,
   toRule,
 } from "./messages.ts";
-import { batchEnds, describe, generationRequest, inFamily, probeRequest, requestsOf } from "./nft-messages.ts";
+import {
+  batchEnds,
+  describe,
+  generationRequest,
+  inFamily,
+  isForward,
+  probeRequest,
+  requestsOf,
+  toBaseChains,
+  toRuleThere,
+} from "./nft-messages.ts";
 import {
   filtersOf,
   ingressRequest,
@@ -472,11 +494,24 @@ class RealKernel implements Kernel {
   // --- nf_tables -----------------------------------------------------------------------------------------------------
 
   nft(changes: readonly NftChange[]): void {
+    // What is not there is left out, and what is left holds only for the generation that was looked at: together that
+    // is a delete that tolerates absence and never takes another's element, on any kernel.
+    this.#transact(() => this.#present(changes));
+  }
+
+  nftRevise(decide: () => readonly NftChange[]): void {
+    this.#transact(() => {
+      const answer = this.#nfnetlink.ask(generationRequest);
+      refuse("read the generation of the nft rules", answer);
+      const generation = answer.reply?.id;
+      return { present: decide(), ...(generation === undefined ? {} : { generation }) };
+    });
+  }
+
+  #transact(look: () => { readonly present: readonly NftChange[]; readonly generation?: number }): void {
     const deadline = deadlineIn(GENERATIONS_TIMEOUT_MS);
     for (let attempt = 1; ; attempt++) {
-      // What is not there is left out, and what is left holds only for the generation that was looked at: together that
-      // is a delete that tolerates absence and never takes another's element, on any kernel.
-      const { present, generation } = this.#present(changes);
+      const { present, generation } = look();
       if (present.length === 0) return;
       const { begin, end } = batchEnds(generation);
       const requests = requestsOf(present);
@@ -565,6 +600,30 @@ class RealKernel implements Kernel {
         const comment = commentOf(m.userData);
         return { handle: m.handle ?? 0n, expressions: m.expressions ?? [], ...(comment && { comment }) };
       });
+  }
+
+  nftForwardChains(): NftBaseChain[] {
+    const request = { type: NftMessage.GETCHAIN, codec: chain, value: { family: 0 }, reply: chain };
+    const chains = this.#nftDump("list nft chains", request).filter(isForward);
+    if (chains.length === 0) return [];
+    const tables = { type: NftMessage.GETTABLE, codec: table, value: { family: 0 }, reply: table };
+    return toBaseChains(chains, this.#nftDump("list nft tables", tables));
+  }
+
+  nftTable(family: NftFamily, name: string): NftTableContent | undefined {
+    const inTable = { family: inFamily(family), table: name };
+    const doing = `list nft table "${family} ${name}"`;
+    const value = { family: inTable.family, name };
+    const there = this.#nfnetlink.ask({ type: NftMessage.GETTABLE, codec: table, value, reply: table });
+    if (there.errno === Errno.ENOENT) return undefined;
+    refuse(doing, there);
+    const request = { type: NftMessage.GETRULE, codec: nftRule, value: inTable, reply: nftRule };
+    const rules = this.#nftDump(doing, request).filter((m) => m.table === name);
+    return { chains: this.nftChains(family, name), rules: rules.map(toRuleThere) };
+  }
+
+  legacyTables(): LegacyTable[] {
+    return readLegacyTables(this.#ns);
   }
 
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {

@@ -1,12 +1,25 @@
 /** nf_tables objects in memory, for `simulated.ts`. */
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { Errno } from "../sys/error.ts";
-import { KernelError, type NftBase, type NftChange, type NftKeyType, type NftMapElement } from "./kernel.ts";
+import {
+  KernelError,
+  type NftBase,
+  type NftBaseChain,
+  type NftChange,
+  type NftKeyType,
+  type NftMapElement,
+  type NftTableContent,
+} from "./kernel.ts";
 import { describe } from "./nft-messages.ts";
 
+interface SimRule {
+  readonly handle: bigint;
+  readonly expressions: NftExpression[];
+  readonly userData: Uint8Array | undefined;
+}
 interface SimChain {
   readonly base: NftBase | undefined;
-  rules: NftExpression[][];
+  rules: SimRule[];
 }
 interface SimMap {
   readonly key: NftKeyType;
@@ -17,6 +30,13 @@ export interface SimTable {
   readonly chains: Map<string, SimChain>;
   readonly maps: Map<string, SimMap>;
 }
+
+let handles = 0n;
+
+const jumpsTo = (table: SimTable, chain: string): boolean =>
+  [...table.chains.values()].some(({ rules }) =>
+    rules.some((rule) => rule.expressions.some((e) => e.immediate?.data?.verdict?.chain === chain)),
+  );
 
 const hex = (bytes: Uint8Array): string => bytes.toHex();
 
@@ -47,12 +67,16 @@ export function applyNft(tables: Map<string, SimTable>, change: NftChange): void
     for (const map of table.maps.values()) {
       for (const element of map.elements.values()) if (element.chain === change.chain) refuse(Errno.EBUSY);
     }
+    if (jumpsTo(table, change.chain)) refuse(Errno.EBUSY);
     table.chains.delete(change.chain);
   } else if (change.what === "rule") {
-    table.chains.get(change.chain)?.rules.splice(Number(change.handle) - 1, 1);
+    const chain = table.chains.get(change.chain) ?? refuse(Errno.ENOENT);
+    const at = chain.rules.findIndex((rule) => rule.handle === change.handle);
+    if (at < 0) refuse(Errno.ENOENT);
+    chain.rules.splice(at, 1);
   } else if (change.what === "map") {
     const used = [...table.chains.values()].some((chain) =>
-      chain.rules.flat().some((e) => e.lookup?.set === change.map),
+      chain.rules.some((rule) => rule.expressions.some((e) => e.lookup?.set === change.map)),
     );
     if (used) refuse(Errno.EBUSY);
     table.maps.delete(change.map);
@@ -79,7 +103,9 @@ function addNft(table: SimTable, change: NftChange & { op: "add" }, refuse: (err
       for (const { lookup } of change.expressions) {
         if (lookup?.set !== undefined && !table.maps.has(lookup.set)) refuse(Errno.ENOENT);
       }
-      chain.rules.push([...change.expressions]);
+      const rule = { handle: ++handles, expressions: [...change.expressions], userData: change.userData };
+      if (change.first === true) chain.rules.unshift(rule);
+      else chain.rules.push(rule);
       return;
     }
     case "element": {
@@ -92,4 +118,19 @@ function addNft(table: SimTable, change: NftChange & { op: "add" }, refuse: (err
       return;
     }
   }
+}
+
+export function contentOf(table: SimTable): NftTableContent {
+  const rules = [...table.chains].flatMap(([chain, { rules }]) => rules.map((rule) => ({ chain, ...rule })));
+  return { chains: [...table.chains.keys()], rules };
+}
+
+export function forwardChainsOf(tables: ReadonlyMap<string, SimTable>): NftBaseChain[] {
+  return [...tables].flatMap(([name, { chains }]) => {
+    const [family, table = ""] = name.split(" ");
+    if (family !== "inet" && family !== "ip" && family !== "ip6") return [];
+    return [...chains].flatMap(([chain, { base }]): NftBaseChain[] =>
+      base?.hook === "forward" ? [{ family, table, chain, priority: base.priority, drops: base.drops === true }] : [],
+    );
+  });
 }

@@ -12,6 +12,7 @@ import {
   isUpper,
   type Kernel,
   KernelError,
+  type LegacyTable,
   type Link,
   type LinkAddress,
   type LinkChange,
@@ -19,9 +20,11 @@ import {
   type LinkData,
   type LinkSpec,
   type Neighbour,
+  type NftBaseChain,
   type NftChange,
   type NftFoundRule,
   type NftMapElement,
+  type NftTableContent,
   type Route,
   type RouteFilter,
   type Rule,
@@ -30,7 +33,7 @@ import {
   type UdpFlows,
   type UpperSpec,
 } from "./kernel.ts";
-import { applyNft, type SimTable } from "./simulated-nft.ts";
+import { applyNft, contentOf, forwardChainsOf, type SimTable } from "./simulated-nft.ts";
 
 export interface SimulatedOptions {
   /** False: as after booting with `ipv6.disable=1`. */
@@ -57,6 +60,8 @@ export class SimulatedNode {
   readonly vlanFiltering: boolean;
   /** Addresses that some other host of the network uses: duplicate address detection fails for them. */
   readonly usedElsewhere = new Set<string>();
+  /** What every namespace says of iptables-legacy's tables. */
+  readonly legacyTables: LegacyTable[] = [];
   /** What `announce()` told, oldest first. */
   readonly announced: { readonly namespace: string; readonly link: string; readonly address: string }[] = [];
   /** Every changing call, oldest first. */
@@ -863,7 +868,10 @@ class SimulatedKernel implements Kernel {
   }
 
   nftRules(family: NftFamily, table: string, chain: string): NftExpression[][] | undefined {
-    return this.#ns.tables.get(`${family} ${table}`)?.chains.get(chain)?.rules;
+    return this.#ns.tables
+      .get(`${family} ${table}`)
+      ?.chains.get(chain)
+      ?.rules.map((rule) => rule.expressions);
   }
 
   nftChains(family: NftFamily, table: string): string[] {
@@ -871,12 +879,30 @@ class SimulatedKernel implements Kernel {
   }
 
   nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined {
-    return this.nftRules(family, table, chain)?.map((expressions, i) => ({ handle: BigInt(i + 1), expressions }));
+    return this.#ns.tables.get(`${family} ${table}`)?.chains.get(chain)?.rules;
   }
 
   forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
     this.#begin("forgetUdp", "forget UDP flows", { flows, timeoutMs });
     return { forgotten: 0, all: true };
+  }
+
+  nftRevise(decide: () => readonly NftChange[]): void {
+    const changes = decide();
+    if (changes.length > 0) this.nft(changes);
+  }
+
+  nftForwardChains(): NftBaseChain[] {
+    return forwardChainsOf(this.#ns.tables);
+  }
+
+  nftTable(family: NftFamily, table: string): NftTableContent | undefined {
+    const found = this.#ns.tables.get(`${family} ${table}`);
+    return found === undefined ? undefined : contentOf(found);
+  }
+
+  legacyTables(): LegacyTable[] {
+    return this.#node.legacyTables;
   }
 
   nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {

@@ -1,5 +1,5 @@
 /** The expressions that rules are made of; a new one is a line here. Source: linux/netfilter/nf_tables.h */
-import { attrs, cstr, type Into, NESTED, type Of, u32be } from "../wire/codec.ts";
+import { attrs, bytes, cstr, type Into, NESTED, type Of, u8, u32be, u64be } from "../wire/codec.ts";
 import { data } from "./nft-data.ts";
 
 const payload = attrs({ to: [1, u32be], base: [2, u32be], offset: [3, u32be], length: [4, u32be] });
@@ -27,6 +27,10 @@ const nat = attrs({
   toPort: [6, u32be],
   flags: [7, u32be],
 });
+const counter = attrs({ bytes: [1, u64be], packets: [2, u64be] });
+const reject = attrs({ type: [1, u32be], code: [2, u8] });
+/** A match or target of iptables: its `info` is the extension's own C struct. Source: linux/netfilter/nf_tables_compat.h */
+const extension = attrs({ name: [1, cstr], revision: [2, u32be], info: [3, bytes] });
 
 /** `NFTA_EXPR_*`: a name, and its attributes under that name. */
 export const expression = attrs({
@@ -41,6 +45,10 @@ export const expression = attrs({
   fib: [2 | NESTED, fib, { when: ["name", "fib"] }],
   ct: [2 | NESTED, ct, { when: ["name", "ct"] }],
   nat: [2 | NESTED, nat, { when: ["name", "nat"] }],
+  counter: [2 | NESTED, counter, { when: ["name", "counter"] }],
+  reject: [2 | NESTED, reject, { when: ["name", "reject"] }],
+  match: [2 | NESTED, extension, { when: ["name", "match"] }],
+  target: [2 | NESTED, extension, { when: ["name", "target"] }],
 });
 export type NftExpression = Into<typeof expression>;
 export type NftExpressionOut = Of<typeof expression>;

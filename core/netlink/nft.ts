@@ -79,6 +79,9 @@ export const chain = body(
   }),
 );
 
+/** `NFTA_RULE_COMPAT_*`: the protocol that a rule of iptables is about. */
+const compat = attrs({ protocol: [1, u32be], flags: [2, u32be] });
+
 /** `NFTA_RULE_*` */
 export const rule = body(
   nfgenmsg,
@@ -87,6 +90,7 @@ export const rule = body(
     chain: [2, cstr],
     handle: [3, u64be],
     expressions: [4 | NESTED, list(1 | NESTED, expression)],
+    compat: [5 | NESTED, compat],
     position: [6, u64be],
     userData: [7, bytes], // type, length, content; type 0 is a comment with its NUL
   }),

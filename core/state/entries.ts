@@ -104,6 +104,8 @@ export type UndoStep =
         readonly family?: 4 | 6;
       }[];
     }
+  /** Accepted in the node's packet filter. */
+  | { readonly do: "filter"; readonly key: string; readonly addresses: readonly string[] }
   /** A pool's directory, made for a lease whose address is not known yet. */
   | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "lease"; readonly pool: string; readonly address: string }

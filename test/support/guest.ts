@@ -85,6 +85,7 @@ export class TestGuest {
       refuseHostLink: (link) => refuseHostLink(o.policy ?? openPolicy, o.author ?? { node: true }, link),
       journal: this.journal,
       useNetworkObject: (kind, name) => void this.shared.push(`${kind} ${name}`),
+      firewalld: () => undefined,
       leases: {
         acquire: (pool, key) => !taken.has(`${pool}/${key}`) && taken.add(`${pool}/${key}`).size > 0,
         release: (pool, key) => taken.delete(`${pool}/${key}`),

@@ -27,6 +27,7 @@ export const linkAnswer = {
   parent: { type: "integer", doc: "Index of the lower link, or of a veth's other end" },
   promisc: { type: "boolean" },
   allmulti: { type: "boolean" },
+  isolated: { type: "boolean", doc: "Of a bridge port: no traffic with other isolated ports" },
   role: { type: "string", required: true, doc: "pod-link, own, parent, bridge, device, or other" },
   data: { type: "any", doc: "What is particular to the kind, such as a macvlan's mode" },
 } as const satisfies Keys;
@@ -49,6 +50,7 @@ export function answerFor(guest: GuestContext, where: Place, link: Link, number:
     parent: link.parent,
     promisc: link.promisc,
     allmulti: link.allmulti,
+    isolated: link.port?.isolated === true ? true : undefined,
     role: "role" in target ? target.role : "other",
     data: link.data === undefined ? undefined : (link.data as unknown as Json),
   };

@@ -139,7 +139,7 @@ const changeable = [
 export const linkSet = hostCall({
   name: "link_set",
   operations: ["ADD", "DEL"],
-  roles: linkRoles,
+  roles: [...linkRoles, "peer"],
   doc: "Changes a link. What it was before is kept for DEL, unless the link goes with the attachment or is the network's",
   request: setRequest,
   answer: {},
@@ -152,11 +152,19 @@ export const linkSet = hostCall({
     const link = guest.handles.link(r.link);
     const kernel = guest.kernel(link.in);
     const isShared = link.target.whose === "granted";
+    const isPeer = link.target.whose === "own" && link.target.role === "peer";
     const asked = changeable.flatMap((key) => (r[key] === undefined ? [] : [[key, r[key]] as const]));
     const taken = asked.find(([key, value]) => isShared && (!shared.has(key) || value === false));
     if (taken !== undefined) {
       throw new CniError(Code.NotGranted, `Cannot set "${taken[0]}" of "${link.name}": the link is the network's`, {
         remedy: "Leave what other attachments use as it is",
+      });
+    }
+    const notAsPort = asked.find(([key]) => isPeer && key !== "isolated" && key !== "hairpin");
+    if (notAsPort !== undefined || (isPeer && r.master !== undefined)) {
+      const member = notAsPort?.[0] ?? "master";
+      throw new CniError(Code.NotGranted, `Cannot set "${member}" of "${link.name}": another plugin made the link`, {
+        remedy: "Change no more of it than how it is a port of its bridge",
       });
     }
     const change: { -readonly [K in keyof LinkChange]: LinkChange[K] } = Object.fromEntries(asked);

@@ -181,6 +181,142 @@ export function conntrackFlush(request: ConntrackFlush): Answer {
   return Answer.take(import_conntrack_flush(w.start, w.length));
 }
 
+@external("patchbay_1", "filter_add")
+declare function import_filter_add(request: usize, length: i32): i32;
+
+/** Request of `filter_add`. */
+export class FilterAdd {
+  /** Addresses of the attachment */
+  addresses: string[] | null = null;
+  /** Chain of the administrator's own rules, which come first; at most 28 characters */
+  adminChain: string | null = null;
+
+  write(w: Writer): void {
+    w.texts("addresses", this.addresses);
+    w.text("adminChain", this.adminChain);
+  }
+}
+
+/** Accepts what the attachment sends, and the answers, in iptables-nft's FORWARD; again for the same does nothing */
+export function filterAdd(request: FilterAdd): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_filter_add(w.start, w.length));
+}
+
+@external("patchbay_1", "filter_check")
+declare function import_filter_check(request: usize, length: i32): i32;
+
+/** Request of `filter_check`. */
+export class FilterCheck {
+  /** Addresses of the attachment */
+  addresses: string[] | null = null;
+  /** Chain of the administrator's own rules, which come first; at most 28 characters */
+  adminChain: string | null = null;
+
+  write(w: Writer): void {
+    w.texts("addresses", this.addresses);
+    w.text("adminChain", this.adminChain);
+  }
+}
+
+/** Whether what filter_add adds for the same request is there */
+export function filterCheck(request: FilterCheck): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_filter_check(w.start, w.length));
+}
+
+@external("patchbay_1", "filter_drops")
+declare function import_filter_drops(request: usize, length: i32): i32;
+
+/** Request of `filter_drops`. */
+export class FilterDrops {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Lists the base chains of the node that drop forwarded packets which nothing in them accepts */
+export function filterDrops(request: FilterDrops): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_filter_drops(w.start, w.length));
+}
+
+@external("patchbay_1", "firewalld_add")
+declare function import_firewalld_add(request: usize, length: i32): i32;
+
+/** Request of `firewalld_add`. */
+export class FirewalldAdd {
+  zone: string | null = null;
+  /** Addresses of the attachment */
+  addresses: string[] | null = null;
+
+  write(w: Writer): void {
+    w.text("zone", this.zone);
+    w.texts("addresses", this.addresses);
+  }
+}
+
+/** Puts addresses into a zone of firewalld, until the last attachment that has them goes */
+export function firewalldAdd(request: FirewalldAdd): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_firewalld_add(w.start, w.length));
+}
+
+@external("patchbay_1", "firewalld_check")
+declare function import_firewalld_check(request: usize, length: i32): i32;
+
+/** Request of `firewalld_check`. */
+export class FirewalldCheck {
+  zone: string | null = null;
+  /** Addresses of the attachment */
+  addresses: string[] | null = null;
+
+  write(w: Writer): void {
+    w.text("zone", this.zone);
+    w.texts("addresses", this.addresses);
+  }
+}
+
+/** Whether the addresses are in the zone */
+export function firewalldCheck(request: FirewalldCheck): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_firewalld_check(w.start, w.length));
+}
+
+@external("patchbay_1", "firewalld_find")
+declare function import_firewalld_find(request: usize, length: i32): i32;
+
+/** Request of `firewalld_find`. */
+export class FirewalldFind {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Whether firewalld runs; it is not started */
+export function firewalldFind(request: FirewalldFind): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_firewalld_find(w.start, w.length));
+}
+
 @external("patchbay_1", "ipam_add")
 declare function import_ipam_add(request: usize, length: i32): i32;
 
@@ -274,6 +410,56 @@ export function ipamStatus(request: IpamStatus): Answer {
   request.write(w);
   w.endObject();
   return Answer.take(import_ipam_status(w.start, w.length));
+}
+
+@external("patchbay_1", "isolation_apply")
+declare function import_isolation_apply(request: usize, length: i32): i32;
+
+/** Request of `isolation_apply`. */
+export class IsolationApply {
+  /** A link of the node that the previous result names: a bridge, or a veth's end */
+  name: string | null = null;
+  /** `same-bridge`: nothing to or from other isolated links; `isolated`: nor between attachments of this one */
+  policy: string | null = null;
+
+  write(w: Writer): void {
+    w.text("name", this.name);
+    w.text("policy", this.policy);
+  }
+}
+
+/** Keeps what a link of the node carries apart from other isolated links, until its last attachment goes */
+export function isolationApply(request: IsolationApply): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_isolation_apply(w.start, w.length));
+}
+
+@external("patchbay_1", "isolation_check")
+declare function import_isolation_check(request: usize, length: i32): i32;
+
+/** Request of `isolation_check`. */
+export class IsolationCheck {
+  /** A link of the node that the previous result names: a bridge, or a veth's end */
+  name: string | null = null;
+  /** `same-bridge`: nothing to or from other isolated links; `isolated`: nor between attachments of this one */
+  policy: string | null = null;
+
+  write(w: Writer): void {
+    w.text("name", this.name);
+    w.text("policy", this.policy);
+  }
+}
+
+/** Whether a link is isolated at least as the policy asks */
+export function isolationCheck(request: IsolationCheck): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_isolation_check(w.start, w.length));
 }
 
 @external("patchbay_1", "lease_acquire")
