@@ -381,15 +381,15 @@ requires(
       for (const [i, conf] of told.entries()) {
         site.node.ok("ADD", { pod: pods[i] as TestNetns, container: `${type}${i}`, conf });
       }
-      const can = (from: TestNetns, to: string): boolean => answers(from, to, false);
+      const open = ingressPolicy === "open";
       const ways = {
-        "pod to pod of another bridge": can(a, address(c, "inet")),
-        "and back": can(c, address(a, "inet")),
-        "pod to outside": can(a, OUTSIDE[0]),
-        "outside to pod": can(site.outside, address(a, "inet")),
-        "pod to pod of another bridge, IPv6": can(a, address(c, "inet6")),
-        "pod to outside, IPv6": can(b, OUTSIDE[1]),
-        "outside to pod, IPv6": can(site.outside, address(b, "inet6")),
+        "pod to pod of another bridge": answers(a, address(c, "inet"), open),
+        "and back": answers(c, address(a, "inet"), open),
+        "pod to outside": answers(a, OUTSIDE[0], true),
+        "outside to pod": answers(site.outside, address(a, "inet"), false),
+        "pod to pod of another bridge, IPv6": answers(a, address(c, "inet6"), open),
+        "pod to outside, IPv6": answers(b, OUTSIDE[1], true),
+        "outside to pod, IPv6": answers(site.outside, address(b, "inet6"), false),
       };
       for (const [i, conf] of told.entries()) {
         site.node.ok("DEL", { pod: pods[i] as TestNetns, container: `${type}${i}`, conf });
