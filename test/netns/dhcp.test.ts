@@ -1,6 +1,8 @@
 /** dhcp as IPAM: ADD, CHECK, DEL, with Debian's dnsmasq and a scripted server behind macvlan and bridge. */
 import { expect, test } from "bun:test";
+import { cpSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DhcpLeases, type DhcpRecord } from "../../core/state/dhcp.ts";
 import { call, DhcpSite, macvlan, SERVER } from "../support/dhcp-site.ts";
 import { TestNetns } from "../support/netns.ts";
 import { until } from "../support/node.ts";
@@ -255,6 +257,39 @@ requires(...root, built, ["dnsmasq", has("dnsmasq")])("dhcp", () => {
     }
     site.node.ok("DEL", call(undefined, { conf }));
     expectNothing(site);
+  });
+
+  test("a lease of an earlier boot goes with DEL, or by reconcile", async () => {
+    using site = await DhcpSite.create();
+    await site.dnsmasq();
+    using pod = TestNetns.create("pod");
+    site.node.ok("ADD", call(pod, { conf: macvlan() }));
+    const { format: _, bootId: __, ...record } = site.record() as unknown as DhcpRecord;
+    site.node.ok("DEL", call(pod, { conf: macvlan() }));
+    const putEarlier = (): void => {
+      new DhcpLeases(site.node.directory, "/nowhere", "an-earlier-boot").put(record);
+      cpSync(join(site.node.directory, "dhcp"), site.node.at("/var/lib/patchbay/dhcp"), { recursive: true });
+      expect(site.records().length).toBe(1);
+    };
+    putEarlier();
+    site.node.ok("DEL", call(undefined, { conf: macvlan() }));
+    expectNothing(site);
+    putEarlier();
+    expect(site.node.run(join(site.node.bin, "patchbay"), "gc")).toContain("a DHCP lease that was left behind");
+    expectNothing(site);
+  });
+
+  test("a damaged journal: DEL finds the lease all the same", async () => {
+    using site = await DhcpSite.create();
+    await site.dnsmasq();
+    using pod = TestNetns.create("pod");
+    site.node.ok("ADD", call(pod, { conf: macvlan() }));
+    const directory = `${site.node.generation}/containers/c1`;
+    for (const name of readdirSync(directory).filter((n) => n.endsWith(".journal"))) {
+      writeFileSync(join(directory, name), "nothing that we wrote\n");
+    }
+    site.node.answer("DEL", call(pod, { conf: macvlan() }));
+    expect(site.records()).toEqual([]);
   });
 
   requires(...hasPeer("reference"))("by the name of its link", () => {

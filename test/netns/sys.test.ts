@@ -8,7 +8,7 @@ import { Fd } from "../../core/sys/fd.ts";
 import { libc, Open } from "../../core/sys/libc.ts";
 import { NetlinkSocket } from "../../core/sys/netlink-socket.ts";
 import { inNetns, Netns } from "../../core/sys/netns.ts";
-import { sendRaw } from "../../core/sys/packet.ts";
+import { PacketSocket, sendRaw } from "../../core/sys/packet.ts";
 import { readProcSys, writeProcSys } from "../../core/sys/proc.ts";
 import { sh, TestNetns, veth } from "../support/netns.ts";
 import { requires, root } from "../support/requires.ts";
@@ -307,6 +307,35 @@ requires(...root)("sendRaw()", () => {
     using made = TestNetns.create("down");
     using ns = Netns.open(at(made));
     expect(() => sendRaw(ns, index, 0x0806, new Uint8Array(42))).toThrow(`send "link ${index}": ${message}`);
+  });
+});
+
+requires(...root)("PacketSocket", () => {
+  test("hears the UDP datagrams to one port of one link, and nothing else", () => {
+    using left = TestNetns.create("left");
+    using right = TestNetns.create("right");
+    veth({ in: left, name: "end0", address: "10.77.0.1/24" }, { in: right, name: "end1", address: "10.77.0.2/24" });
+    veth({ in: left, name: "end2", address: "10.78.0.1/24" }, { in: right, name: "end3", address: "10.78.0.2/24" });
+    using ns = Netns.open(at(right));
+    using socket = PacketSocket.open(ns, Number(right.ipJson("link", "show", "end1")[0]?.ifindex), 68);
+    const send = (address: string, port: number, text: string): void => {
+      const script = `
+        const socket = require("node:dgram").createSocket("udp4");
+        socket.send(${JSON.stringify(text)}, ${port}, "${address}", () => socket.close());`;
+      left.run(process.execPath, "-e", script);
+    };
+    send("10.77.0.2", 67, "another port");
+    send("10.78.0.2", 68, "another link");
+    left.run("ping", "-c1", "-W1", "10.77.0.2");
+    expect(socket.receive(0)).toBeUndefined();
+    send("10.77.0.2", 68, "this one");
+    expect(new TextDecoder().decode(socket.receive(2000)?.subarray(42))).toBe("this one");
+    const begun = performance.now();
+    expect(socket.receive(30)).toBeUndefined();
+    expect(performance.now() - begun).toBeGreaterThan(25);
+    expect(() => PacketSocket.open(ns, 0x7ffffff0, 68)).toThrow("ENODEV");
+    right.ip("link", "set", "end1", "down");
+    expect(() => socket.send(new Uint8Array(60))).toThrow("ENETDOWN");
   });
 });
 
