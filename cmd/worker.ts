@@ -41,18 +41,27 @@ async function serve(work: HandedOver, builtIns: BuiltIns, encoder: TextEncoder)
   const { call, input, stop } = work;
   const { environment, startedAs } = call;
   using resources = new DisposableStack();
-  process.chdir(call.directory); // relative paths are the caller's, and what it starts begins where it was
+  enter(call.directory); // relative paths are the caller's, and what it starts begins where it was
   const { exit, document } = runCni(
     { environment, startedAs, readInput: () => input, worker: { stop, resources } },
     builtIns,
   );
-  process.chdir("/");
+  enter("/");
   const log = exit === 0 ? "" : await takeLog();
   const output = document === undefined ? "" : `${JSON.stringify(document)}\n`;
   try {
     work.answer(exit, encoder.encode(output), encoder.encode(log));
   } catch {
     // Whoever asked is gone. The operation is in the log and in the journal, where the runtime's next call finds it.
+  }
+}
+
+/** One that is gone is no reason to fail: nothing that a runtime sends has a relative path. */
+function enter(directory: string): void {
+  try {
+    process.chdir(directory);
+  } catch {
+    process.chdir("/");
   }
 }
 
