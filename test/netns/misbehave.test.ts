@@ -15,7 +15,7 @@ import { subnet, TestNode, Witness } from "../support/node.ts";
 import { built, requires, root } from "../support/requires.ts";
 
 const project = join(import.meta.dir, "../..");
-const limits = { cpuMs: 300, wallMs: 800, memoryBytes: 4 << 20, calls: 64, stdoutBytes: 4096, logBytes: 4096 };
+const limits = { cpuMs: 300, wallMs: 2000, memoryBytes: 4 << 20, calls: 64, stdoutBytes: 4096, logBytes: 4096 };
 const manifest = {
   name: "naughty",
   abi: 1,
@@ -50,7 +50,7 @@ interface Misdeed {
 
 const misdeeds: readonly Misdeed[] = [
   { does: "loop", limitMs: limits.cpuMs, code: 125, says: /"naughty".*cpu: more than 300 ms of CPU time/ },
-  { does: "sleep", limitMs: limits.wallMs, code: 126, says: /"naughty".*wall: .*800 ms/ },
+  { does: "sleep", limitMs: limits.wallMs, code: 126, says: /"naughty".*wall: .*2000 ms/ },
   { does: "eat", code: 125, says: /"naughty".*memory: .*/ },
   { does: "ask", code: 125, says: /"naughty".*more than 64 host calls/ },
   { does: "write", code: 125, says: /"naughty".*output: .*4096 bytes/ },
@@ -81,6 +81,15 @@ requires(...root, built)("a guest that misbehaves", () => {
   const conf = (does = "", when = ""): Document =>
     node.conf({ type: "naughty", does, when, ipam: { type: "host-local", subnet } });
 
+  /** A pod's life with the guest obedient. @returns what each operation took */
+  const obey = (pod: TestNetns): Map<CniCommand, number> =>
+    new Map(
+      (["ADD", "CHECK", "DEL"] as const).map((command) => [
+        command,
+        node.ok(command, { as: "with-guests", pod, conf: conf() }).ms,
+      ]),
+    );
+
   beforeAll(async () => {
     node = await TestNode.settled();
     const wasm = guestBytes("test/guests/naughty/assembly/index.ts");
@@ -99,10 +108,7 @@ requires(...root, built)("a guest that misbehaves", () => {
     node.script("with-guests", `exec ${program.compile(join(project, "test/support/main-with-guests.ts"))} ${file}`);
     using first = TestNetns.create("first");
     for (let i = 0; i < TRIES; i++) {
-      for (const command of ["ADD", "CHECK", "DEL"] as const) {
-        const { ms } = node.ok(command, { as: "with-guests", pod: first, conf: conf() });
-        obedientMs.set(command, Math.min(ms, obedientMs.get(command) ?? ms));
-      }
+      for (const [command, ms] of obey(first)) obedientMs.set(command, Math.min(ms, obedientMs.get(command) ?? ms));
     }
   }, 120_000);
   afterAll(() => {
@@ -155,9 +161,11 @@ requires(...root, built)("a guest that misbehaves", () => {
     test.each(misdeeds.filter((m) => m.when?.includes(when) !== false).map((m) => [m.does, m] as const))(
       "%s",
       (does, { code, says, limitMs = 0 }) => {
-        const allowed = limitMs + (obedientMs.get(when) ?? 0) + GRACE_MS;
+        let allowed = limitMs + (obedientMs.get(when) ?? 0) + GRACE_MS;
         let best = Number.POSITIVE_INFINITY;
         for (let i = 0; i < TRIES && best > allowed; i++) {
+          // Busier now than at first, the machine takes longer for an obedient guest, too.
+          if (i > 0) allowed = Math.max(allowed, limitMs + (obey(pod).get(when) ?? 0) + GRACE_MS);
           const { error, ms, stdout, stderr, signal } = life(does, when);
           expect(error, `${signal} ${stdout} ${stderr}`).toMatchObject({ code, msg: expect.stringMatching(says) });
           best = Math.min(best, ms);

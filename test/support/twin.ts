@@ -121,6 +121,9 @@ export class World implements Disposable {
     this.#outside.ip("address", "add", "192.0.2.1/24", "dev", "wire");
     this.#outside.ip("address", "add", "2001:db8::1/64", "dev", "wire", "nodad");
     this.node.ip("address", "add", "2001:db8::10/64", "dev", "uplink", "nodad");
+    // The kernel makes the route of an IPv6 address when it comes to it.
+    const routed = (): boolean => this.node.ip("-6", "route", "show", "table", "local").includes("2001:db8::10 ");
+    for (let tries = 0; tries < 1000 && !routed(); tries++) Bun.sleepSync(20);
     return this.#outside;
   }
 
