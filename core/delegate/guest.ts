@@ -20,6 +20,7 @@ import { runIpam } from "./ipam.ts";
 import type { AttachmentContext, BuiltIn, DelegateNode } from "./node.ts";
 import { ownerOf } from "./owner.ts";
 import { recordId } from "./record.ts";
+import { sysctlWord } from "./sysctls.ts";
 
 /** What a guest said, or was stopped for, unlike what keeps the host from running it. */
 export class GuestError extends CniError {
@@ -55,6 +56,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
     pod,
     host: node.host(),
     refuseHostLink: (link) => (context.settled ? undefined : refuseHostLink(node.policy, context.author, link)),
+    sysctlWord: (key, link) => (context.settled ? "free" : sysctlWord(key, link, node.policy, context.author)),
     journal:
       context.notes ?? (manifest.undo === "guest" && journal ? durableNotes(journal, call.plugin, node) : journal),
     useNetworkObject(kind, name, facts) {

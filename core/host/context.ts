@@ -7,7 +7,8 @@ import type { Result } from "../cni/types.ts";
 import type { Firewalld } from "../dbus/firewalld.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
 import { type CallRule, decide, type Grants, type Operation, type Target } from "../policy/decide.ts";
-import type { Manifest, NamedLink } from "../policy/manifest.ts";
+import { isWildcard, type Manifest, type NamedLink } from "../policy/manifest.ts";
+import type { SysctlWord } from "../policy/sysctl-list.ts";
 import type { Entry, Place, UndoStep } from "../state/entries.ts";
 import { isMade, nextUndo, ownLinks } from "./facts.ts";
 import { Handles, type LinkHandle } from "./handles.ts";
@@ -45,6 +46,8 @@ export interface GuestSetup {
   readonly host: Kernel;
   /** Whether the policy keeps the network from naming this link of the node. */
   refuseHostLink(link: string): CniError | undefined;
+  /** What the administrator says of a sysctl of the pod; `key` with `<link>`, which stands for `link`. */
+  sysctlWord(key: string, link: string | undefined): SysctlWord;
   /** Undefined when the operation has no attachment (STATUS, GC) or leaves none behind. */
   readonly journal: JournalSink | undefined;
   /** Notes that the attachment uses an object of the network; its undo step is in the journal by then. */
@@ -152,6 +155,14 @@ export class GuestContext {
   /** Whether an address may stand on the node for this attachment: a gateway, or another of a network it is on. */
   isNetworkAddress(ip: Ip): boolean {
     return this.gateways.some((g) => sameIp(g, ip)) || this.addresses.some((a) => contains(networkOf(a), ip));
+  }
+
+  /** A sysctl as a target. Only of a plugin that may set any the administrator is asked. */
+  sysctl(where: Place, key: string, link: string | undefined): Target {
+    const { manifest } = this.setup;
+    const target = { whose: "sysctl", pattern: `${where}:${key}` } as const;
+    if (where !== "pod" || !manifest.sysctls.some(isWildcard)) return target;
+    return { ...target, word: this.setup.sysctlWord(key, link) };
   }
 
   // --- whose a link is -------------------------------------------------------------------------------------------

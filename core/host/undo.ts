@@ -82,6 +82,17 @@ function putBack(kernel: Kernel, step: Extract<UndoStep, { do: "restore" }>): vo
   }
 }
 
+const refusals = new Set(["EINVAL", "EACCES", "EPERM", "EROFS", "ERANGE"]);
+
+/** A value that the kernel gave and does not take back would keep a pod from ever being deleted. */
+function restoreSysctl(kernel: Kernel, step: Extract<UndoStep, { readonly do: "sysctl" }>): void {
+  try {
+    kernel.setSysctl(step.key, step.former);
+  } catch (thrown) {
+    if (!(thrown instanceof SysError) || !refusals.has(thrown.errnoName)) throw thrown;
+  }
+}
+
 /** One step that is not the deletion of a link. @returns False for a step that is not the kernel's. */
 function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   if (step.do === "nft") {
@@ -131,7 +142,7 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
         break;
       }
       case "sysctl":
-        kernel.setSysctl(step.key, step.former);
+        restoreSysctl(kernel, step);
         break;
       case "tc": {
         const link = kernel.linkByIndex(step.link.index);

@@ -4,8 +4,9 @@
  * configuration, never from what the guest says.
  */
 import { Code } from "../base/error.ts";
-import { type Manifest, type ManifestLimits, type Role, roles } from "./manifest.ts";
+import { coversSysctl, type Manifest, type ManifestLimits, type Role, roles } from "./manifest.ts";
 import type { PluginGrant, Policy } from "./policy.ts";
+import type { SysctlWord } from "./sysctl-list.ts";
 
 export type Operation = "ADD" | "DEL" | "CHECK" | "GC" | "STATUS";
 
@@ -33,14 +34,15 @@ export interface CallRule {
  * - `granted`: named by the configuration, and by the policy where that has a say.
  * - `other`: of another attachment, in this pod or another, or made by nobody we know in this pod.
  * - `host`: any other object of the node.
- * - `sysctl`: a name of the manifest's list; `pattern` is `pod:` or `host:` and the key with `<link>`.
+ * - `sysctl`: a name of the manifest's list; `pattern` is `pod:` or `host:` and the key with `<link>`. `word` is what the
+ *   administrator says of it, for a plugin whose manifest leaves open which it sets.
  */
 export type Target =
   | { readonly whose: "own"; readonly role: "pod-link" | "own" | "peer" }
   | { readonly whose: "granted"; readonly role: "parent" | "bridge" | "device" }
   | { readonly whose: "other" }
   | { readonly whose: "host" }
-  | { readonly whose: "sysctl"; readonly pattern: string };
+  | { readonly whose: "sysctl"; readonly pattern: string; readonly word?: SysctlWord };
 
 export type Verdict =
   | { readonly allow: true }
@@ -75,12 +77,26 @@ export function decide(state: DecideState, call: CallRule, target?: Target): Ver
   }
   if (target === undefined) return allow;
   if (target.whose === "sysctl") {
-    if (grants.sysctls.has(target.pattern)) return allow;
+    const { pattern, word } = target;
+    if (word === "omitted") {
+      return {
+        allow: false,
+        code: Code.NotGranted,
+        reason: `the administrator's list of sysctls does not name "${pattern}"`,
+        remedy: "Set another sysctl, or have a line for it added to the list",
+      };
+    }
+    if (grants.sysctls.has(pattern)) return allow;
+    const open = word === "named" || word === "free";
+    if (open && [...grants.sysctls].some((granted) => coversSysctl(granted, pattern))) return allow;
     return {
       allow: false,
       code: Code.NotGranted,
-      reason: `no grant for the sysctl "${target.pattern}"`,
-      remedy: `Name "${target.pattern}" in the sysctls of the plugin's manifest`,
+      reason: `no grant for the sysctl "${pattern}"`,
+      remedy:
+        word === "unlisted"
+          ? "Have a line for it added to the administrator's list of sysctls"
+          : `Name "${pattern}" in the sysctls of the plugin's manifest`,
     };
   }
   if (target.whose === "other" || target.whose === "host") {
@@ -117,8 +133,17 @@ export function effectiveGrants(manifest: Manifest, grant: PluginGrant | undefin
       );
     }
   }
-  const sysctls = manifest.sysctls.filter((s) => grant?.sysctls === undefined || grant.sysctls.includes(s));
+  const sysctls = both(manifest.sysctls, grant?.sysctls);
   return { plugin: manifest.name, calls, sysctls: new Set(sysctls), limits: lesser(manifest.limits, grant?.limits) };
+}
+
+/** What both lists mean; of a wildcard and a name below it the name. */
+function both(asked: readonly string[], given: readonly string[] | undefined): readonly string[] {
+  if (given === undefined) return asked;
+  return [
+    ...asked.filter((a) => given.some((g) => coversSysctl(g, a))),
+    ...given.filter((g) => asked.some((a) => coversSysctl(a, g))),
+  ];
 }
 
 /** Member by member the smaller of two. */

@@ -69,7 +69,10 @@ export interface Manifest {
   readonly links: ReadonlyMap<"parent" | "bridge" | "device", NamedLink>;
   /** The interface of the pod that the plugin is about, whatever CNI_IFNAME says, such as "lo". */
   readonly podLink?: string;
-  /** `pod:` or `host:`, then a key with `<link>` in place of an interface name. */
+  /**
+   * `pod:` or `host:`, then a key with `<link>` in place of an interface name. `pod:net/*` is any sysctl of the pod's
+   * network that the administrator lets networks set.
+   */
   readonly sysctls: readonly string[];
   /** Whether links with `"scope":"network"` stay when the network's last attachment goes. */
   readonly keepNetworkObjects: boolean;
@@ -158,8 +161,18 @@ function checkSchema(value: Json, at: string): Schema {
   return read as unknown as Schema;
 }
 
-/** `pod:` or `host:`, then `net/…` of plain components, one of which may be `<link>`. */
+/** Any sysctl below a path, when the administrator says so too. */
+export const isWildcard = (pattern: string): boolean => pattern.endsWith("/*");
+
+/** Whether all that `narrow` means is meant by `pattern`. */
+export function coversSysctl(pattern: string, narrow: string): boolean {
+  return pattern === narrow || (isWildcard(pattern) && narrow.startsWith(pattern.slice(0, -1)));
+}
+
+/** `pod:` or `host:`, then `net/…` of plain components, one of which may be `<link>`; the pod's may end with `*`. */
 export function isSysctlPattern(text: string): boolean {
+  if (isWildcard(text))
+    return text === "pod:net/*" || (text.startsWith("pod:") && isSysctlPattern(`${text.slice(0, -1)}x`));
   const colon = text.indexOf(":");
   const where = text.slice(0, colon);
   if (where !== "pod" && where !== "host") return false;

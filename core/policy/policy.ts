@@ -148,6 +148,11 @@ export function refuseHostLink(policy: Policy, author: Author, link: string): Re
   return refuse(`use the host link ${show(link)}`, author, `Add ${show(link)} to "hostLinks" of the policy file`);
 }
 
+/** Whether a network may set any sysctl of its pods' own network where no list of the administrator's says which. */
+export function trustsSysctls(policy: Policy, author: Author): boolean {
+  return trusts(policy, author);
+}
+
 /** Whether a network may run a CNI binary of the node. */
 export function refuseBinary(policy: Policy, author: Author, type: string): Refusal {
   if (trusts(policy, author)) return undefined;

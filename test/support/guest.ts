@@ -9,6 +9,7 @@ import type { Kernel } from "../../core/kernel/kernel.ts";
 import { grantsOf, type Operation } from "../../core/policy/decide.ts";
 import { type Manifest, parseManifest, roles } from "../../core/policy/manifest.ts";
 import { type Author, openPolicy, type Policy, refuseHostLink } from "../../core/policy/policy.ts";
+import type { SysctlWord } from "../../core/policy/sysctl-list.ts";
 import type { Entry } from "../../core/state/entries.ts";
 
 /** A journal in memory. `lose()` makes it forget what a killed process would not have written. */
@@ -52,6 +53,8 @@ export interface TestGuestOptions {
   readonly policy?: Policy;
   readonly author?: Author;
   readonly attachment?: Partial<GuestSetup["attachment"]>;
+  /** What the administrator says of every sysctl of the pod; "free" unless told. */
+  readonly sysctls?: SysctlWord;
 }
 
 export const someIpam: IpamAnswer = {
@@ -82,6 +85,7 @@ export class TestGuest {
       netnsPath: "/run/netns/pod",
       pod: o.pod,
       host: o.host,
+      sysctlWord: () => o.sysctls ?? "free",
       refuseHostLink: (link) => refuseHostLink(o.policy ?? openPolicy, o.author ?? { node: true }, link),
       journal: this.journal,
       useNetworkObject: (kind, name) => void this.shared.push(`${kind} ${name}`),

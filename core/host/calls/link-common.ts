@@ -28,6 +28,7 @@ export const linkAnswer = {
   promisc: { type: "boolean" },
   allmulti: { type: "boolean" },
   isolated: { type: "boolean", doc: "Of a bridge port: no traffic with other isolated ports" },
+  txQueueLength: { type: "integer", doc: "Packets" },
   role: { type: "string", required: true, doc: "pod-link, own, parent, bridge, device, or other" },
   data: { type: "any", doc: "What is particular to the kind, such as a macvlan's mode" },
 } as const satisfies Keys;
@@ -51,6 +52,7 @@ export function answerFor(guest: GuestContext, where: Place, link: Link, number:
     promisc: link.promisc,
     allmulti: link.allmulti,
     isolated: link.port?.isolated === true ? true : undefined,
+    txQueueLength: link.txQueueLength,
     role: "role" in target ? target.role : "other",
     data: link.data === undefined ? undefined : (link.data as unknown as Json),
   };

@@ -254,7 +254,7 @@ function ownSysctls(guest: GuestContext, link: LinkHandle, r: ValueOfKeys<typeof
   const settings: SysctlSetting[] = [];
   for (const { key, value, optional } of r.sysctls ?? []) {
     if (!key.includes("<link>")) throw bad("link_configure", "sysctls", "expected keys with <link>");
-    if (guest.may(linkConfigure, { whose: "sysctl", pattern: `pod:${key}` }, optional)) {
+    if (guest.may(linkConfigure, guest.sysctl("pod", key, link.name), optional)) {
       settings.push({ key: key.replace("<link>", link.name), value, optional });
     }
   }

@@ -1,8 +1,11 @@
 /** VLANs of bridges, sysctls, nft rules. */
 import { CniError, Code } from "../../base/error.ts";
+import type { Kernel } from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
+import { SysError } from "../../sys/error.ts";
 import { creating, hostCall, linkRoles, onLink } from "../call.ts";
 import type { GuestContext } from "../context.ts";
+import { bad } from "./link-common.ts";
 
 const handle = { type: "integer", min: 1, required: true, doc: "Handle of the link" } as const;
 const place = { type: "string", enum: ["pod", "host"] } as const;
@@ -72,13 +75,17 @@ interface SysctlRequest {
 }
 
 function sysctlTargets(guest: GuestContext, r: SysctlRequest): readonly Target[] {
-  const targets: Target[] = [{ whose: "sysctl", pattern: `${r.in}:${r.key}` }];
-  if (r.link !== undefined) targets.push(guest.handles.link(r.link).target);
-  return targets;
+  const link = r.link === undefined ? undefined : guest.handles.link(r.link);
+  const target = guest.sysctl(r.in, r.key, link?.name);
+  return link === undefined ? [target] : [target, link.target];
 }
 
-/** The file below /proc/sys. Patterns were checked with the manifest, so nothing else can be written into one. */
+/** What a key has that a wildcard of the manifest covers: no way out of net/. */
+const isKey = (key: string): boolean => key.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+
+/** The file below /proc/sys. */
 function sysctlKey(guest: GuestContext, call: string, r: SysctlRequest): string {
+  if (!isKey(r.key)) throw bad(call, "key", 'expected names with "/" between them');
   const needs = r.key.includes("<link>");
   const link = r.link === undefined ? undefined : guest.handles.link(r.link);
   if (needs !== (link !== undefined) || (link !== undefined && link.in !== r.in)) {
@@ -93,11 +100,25 @@ function sysctlKey(guest: GuestContext, call: string, r: SysctlRequest): string 
   return link === undefined ? r.key : r.key.replace("<link>", link.name);
 }
 
+/** Its value; false for one that is there to be written only. */
+function readable(kernel: Kernel, key: string): string | false | undefined {
+  try {
+    return kernel.sysctl(key)?.trim();
+  } catch (thrown) {
+    if (thrown instanceof SysError && ["EACCES", "EPERM"].includes(thrown.errnoName)) return false;
+    throw thrown;
+  }
+}
+
+/** The kernel puts tabs between the numbers of one that has several. */
+const sameValue = (a: string, b: string): boolean =>
+  a.trim().split(/\s+/).join(" ") === b.trim().split(/\s+/).join(" ");
+
 export const sysctlGet = hostCall({
   name: "sysctl_get",
   operations: ["ADD", "CHECK", "DEL"],
   roles: linkRoles,
-  doc: "Reads a sysctl that the manifest lists",
+  doc: "Reads a sysctl that the manifest lists, or that sysctl_set could write",
   request: sysctlRequest,
   answer: { value: { type: "string", doc: "Absent when this kernel has no such sysctl" } },
   targets: sysctlTargets,
@@ -113,10 +134,10 @@ export const sysctlSet = hostCall({
   name: "sysctl_set",
   operations: creating,
   roles: linkRoles,
-  doc: "Writes a sysctl that the manifest lists. One of the whole node stays, like the network's objects",
+  doc: "Writes a sysctl that the manifest lists, and in the pod with `pod:net/*` any that the administrator allows. One of the whole node stays, like the network's objects",
   request: {
     ...sysctlRequest,
-    value: { type: "string", maxLength: 64, required: true },
+    value: { type: "string", maxLength: 1024, required: true },
     optional: { type: "boolean", default: false, doc: "No failure when this kernel has no such sysctl" },
   },
   answer: { changed: { type: "boolean", required: true, doc: "False when it had that value, or is not there" } },
@@ -125,14 +146,18 @@ export const sysctlSet = hostCall({
     const key = sysctlKey(guest, "sysctl_set", r);
     const kernel = guest.kernel(r.in);
     const link = r.link === undefined ? undefined : guest.handles.link(r.link);
-    const former = kernel.sysctl(key)?.trim();
+    const former = readable(kernel, key);
     if (former === undefined) {
       if (r.optional) return { changed: false };
       throw new CniError(Code.Kernel, `Cannot set the sysctl "${key}": this kernel has none of that name`, {
         remedy: "ENOENT (2)",
       });
     }
-    if (former === r.value) return { changed: false };
+    if (former === false) {
+      kernel.setSysctl(key, r.value); // one that acts, and keeps nothing to come back to
+      return { changed: true };
+    }
+    if (sameValue(former, r.value)) return { changed: false };
     if (link === undefined && r.in === "host") guest.share("sysctl", key, { former });
     else if (link === undefined || (link.target.whose === "own" && !guest.goesWithLink(link))) {
       guest.intend({ do: "sysctl", in: r.in, key, former });
