@@ -17,6 +17,8 @@ import ptpCode from "../build/guests/ptp.cwasm" with { type: "file" };
 import ptpManifest from "../build/guests/ptp.manifest" with { type: "text" };
 import sbrCode from "../build/guests/sbr.cwasm" with { type: "file" };
 import sbrManifest from "../build/guests/sbr.manifest" with { type: "text" };
+import tuningCode from "../build/guests/tuning.cwasm" with { type: "file" };
+import tuningManifest from "../build/guests/tuning.manifest" with { type: "text" };
 
 export const files = {
   libgcc,
@@ -30,5 +32,6 @@ export const files = {
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
     ptp: { artifactPath: ptpCode, manifestText: ptpManifest },
     sbr: { artifactPath: sbrCode, manifestText: sbrManifest },
+    tuning: { artifactPath: tuningCode, manifestText: tuningManifest },
   },
 } as const;

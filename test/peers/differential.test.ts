@@ -19,8 +19,15 @@ import { bridgeStories } from "./stories/bridge.ts";
 import type { Named } from "./stories/common.ts";
 import { otherStories } from "./stories/others.ts";
 import { sbrStories } from "./stories/routing.ts";
+import { tuningStories } from "./stories/tuning.ts";
 
-const stories: readonly Named[] = [...bridgeStories, ...otherStories, ...bandwidthStories, ...sbrStories];
+const stories: readonly Named[] = [
+  ...bridgeStories,
+  ...otherStories,
+  ...bandwidthStories,
+  ...sbrStories,
+  ...tuningStories,
+];
 const told = (part: Part): Named[] => stories.filter((named) => part === "reference" || !named.newer);
 const rows = (list: readonly Named[]): [string, Named][] => list.map((named) => [named.what, named]);
 

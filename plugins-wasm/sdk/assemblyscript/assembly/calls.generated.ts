@@ -1378,7 +1378,7 @@ export class SysctlGet {
   }
 }
 
-/** Reads a sysctl that the manifest lists */
+/** Reads a sysctl that the manifest lists, or that sysctl_set could write */
 export function sysctlGet(request: SysctlGet): Answer {
   const w = new Writer();
   w.beginObject();
@@ -1410,7 +1410,7 @@ export class SysctlSet {
   }
 }
 
-/** Writes a sysctl that the manifest lists. One of the whole node stays, like the network's objects */
+/** Writes a sysctl that the manifest lists, and in the pod with `pod:net/*` any that the administrator allows. One of the whole node stays, like the network's objects */
 export function sysctlSet(request: SysctlSet): Answer {
   const w = new Writer();
   w.beginObject();

@@ -189,7 +189,7 @@ export function requestedMac(own: string, readArgs: bool): string {
 }
 
 /** Six bytes in one of the notations that Go reads (`aa:bb:…`, `aa-bb-…`, `aabb.ccdd.eeff`), a unicast address. */
-function parseMac(text: string): string {
+export function parseMac(text: string): string {
   const dots = text.length == 14;
   const separator = dots ? 0x2e : text.length == 17 ? text.charCodeAt(2) : 0;
   let out = "";
