@@ -1,10 +1,10 @@
 #!/bin/bash
 # peers.sh [PART...] — brings what Patchbay is compared with and tested under, into the cache, and prints one
-# `part directory` line for each: parts are debian-cni reference multus floor runner containerd runc busybox.
+# `part directory` line for each: parts are debian-cni reference multus floor runner containerd runc busybox firewalld.
 # Nothing is installed. A part that cannot be had here is left out, with the reason on stderr; the status is then 1.
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-[ $# -gt 0 ] || set -- debian-cni reference multus floor runner containerd runc busybox
+[ $# -gt 0 ] || set -- debian-cni reference multus floor runner containerd runc busybox firewalld
 status=0
 for part; do
   case $part in
@@ -12,6 +12,9 @@ for part; do
     containerd) tree=$(debian_package containerd) && dir=$tree/usr/bin ;;
     runc) tree=$(debian_package runc) && dir=$tree/usr/sbin ;;
     busybox) tree=$(debian_package busybox-static) && dir=$tree/bin ;;
+    firewalld) # with a bus and its libraries; Python itself and nftables are the system's
+      dir=$(debian_tree firewalld firewalld python3-firewall python3-dbus python3-gi python3-nftables python3-jsonschema \
+        dbus-daemon dbus-bin gir1.2-glib-2.0 libgirepository-1.0-1 libglib2.0-0 libdbus-1-3 libexpat1 libapparmor1 libnftables1) ;;
     reference) # the tool directives of the module are the list of what is built
       mapfile -t tools < <(sed -n 's/^\t\(github.com\/containernetworking\/[^ ]*\)$/\1/p' "$root/test/peers/go.mod")
       dir=$(go_tools "$root/test/peers" reference "${tools[@]}") ;;

@@ -81,6 +81,25 @@ debian_package() {
 }
 apt_version() { apt-cache show --no-all-versions "$1" 2> /dev/null | sed -n 's/^Version: //p' | head -n 1; }
 
+# debian_tree NAME PACKAGE... — prints the directory in the cache that holds several packages, unpacked over each other, for
+# a program with libraries that need not be installed here.
+debian_tree() {
+  local name=$1 package tree dir work
+  local -a trees=()
+  shift
+  for package; do
+    tree=$(debian_package "$package") || return 1
+    trees+=("$tree")
+  done
+  dir=$cache/debian-trees/$name-$(printf '%s\n' "${trees[@]}" | sha256sum | cut -c 1-16)
+  if [ ! -e "$dir/.whole" ]; then
+    work=$(mktemp -d "$cache/tree.XXXXXX")
+    for tree in "${trees[@]}"; do cp -a "$tree/." "$work/" || { rm -rf "$work"; return 1; }; done
+    mkdir -p "${dir%/*}"; rm -rf "$dir"; chmod 755 "$work"; mv -T "$work" "$dir"
+  fi
+  printf '%s\n' "$dir"
+}
+
 # Prints the path of a Go: one of at least 1.24 in PATH, else Debian's newest from the backports of the mirror that this
 # system uses already, unpacked into the cache; that one fetches the version that a go.mod asks for (GOTOOLCHAIN=auto).
 find_go() {

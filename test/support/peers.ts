@@ -7,9 +7,19 @@ const script = new URL("../../scripts/peers.sh", import.meta.url).pathname;
 
 /**
  * `debian-cni`: Debian's containernetworking-plugins. `reference`: the current release of the reference plugins, and
- * cnitool. `multus`: Multus thin. `floor`: the raw netlink floor of the bench. `runner`: the bench's timer.
+ * cnitool. `multus`: Multus thin. `floor`: the raw netlink floor of the bench. `runner`: the bench's timer. `firewalld`:
+ * Debian's, with a bus.
  */
-export type Part = "debian-cni" | "reference" | "multus" | "floor" | "runner" | "containerd" | "runc" | "busybox";
+export type Part =
+  | "debian-cni"
+  | "reference"
+  | "multus"
+  | "floor"
+  | "runner"
+  | "containerd"
+  | "runc"
+  | "busybox"
+  | "firewalld";
 
 const found = new Map<Part, string | undefined>();
 
