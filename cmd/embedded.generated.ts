@@ -7,6 +7,8 @@ import bridgeCode from "../build/guests/bridge.cwasm" with { type: "file" };
 import bridgeManifest from "../build/guests/bridge.manifest" with { type: "text" };
 import firewallCode from "../build/guests/firewall.cwasm" with { type: "file" };
 import firewallManifest from "../build/guests/firewall.manifest" with { type: "text" };
+import hostDeviceCode from "../build/guests/host-device.cwasm" with { type: "file" };
+import hostDeviceManifest from "../build/guests/host-device.manifest" with { type: "text" };
 import loopbackCode from "../build/guests/loopback.cwasm" with { type: "file" };
 import loopbackManifest from "../build/guests/loopback.manifest" with { type: "text" };
 import macvlanCode from "../build/guests/macvlan.cwasm" with { type: "file" };
@@ -17,6 +19,8 @@ import ptpCode from "../build/guests/ptp.cwasm" with { type: "file" };
 import ptpManifest from "../build/guests/ptp.manifest" with { type: "text" };
 import sbrCode from "../build/guests/sbr.cwasm" with { type: "file" };
 import sbrManifest from "../build/guests/sbr.manifest" with { type: "text" };
+import sriovCode from "../build/guests/sriov.cwasm" with { type: "file" };
+import sriovManifest from "../build/guests/sriov.manifest" with { type: "text" };
 import tuningCode from "../build/guests/tuning.cwasm" with { type: "file" };
 import tuningManifest from "../build/guests/tuning.manifest" with { type: "text" };
 
@@ -27,11 +31,13 @@ export const files = {
     bandwidth: { artifactPath: bandwidthCode, manifestText: bandwidthManifest },
     bridge: { artifactPath: bridgeCode, manifestText: bridgeManifest },
     firewall: { artifactPath: firewallCode, manifestText: firewallManifest },
+    "host-device": { artifactPath: hostDeviceCode, manifestText: hostDeviceManifest },
     loopback: { artifactPath: loopbackCode, manifestText: loopbackManifest },
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
     ptp: { artifactPath: ptpCode, manifestText: ptpManifest },
     sbr: { artifactPath: sbrCode, manifestText: sbrManifest },
+    sriov: { artifactPath: sriovCode, manifestText: sriovManifest },
     tuning: { artifactPath: tuningCode, manifestText: tuningManifest },
   },
 } as const;

@@ -27,6 +27,7 @@ function open(plugin: JsonObject, policy = openPolicy, author: Author = { namesp
       return unused();
     },
     host: unused,
+    devices: unused,
     builtIn: () => undefined,
     engine: unused,
     module: unused,

@@ -17,6 +17,7 @@ import type { DelegateCall } from "../delegate/delegate.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
 import { settledAuthor } from "../delegate/record.ts";
 import { recordedGuest } from "../delegate/resolve.ts";
+import { returnUnknown } from "../host/device.ts";
 import { giveBack } from "../ipam/dhcp/lease.ts";
 import type { DhcpIdentity } from "../state/dhcp.ts";
 import type { FoundRecord } from "../state/durable.ts";
@@ -54,6 +55,7 @@ export function deleteCall(invocation: DeleteInvocation, caller: DeleteCaller, o
   }
   operation.step("undo");
   failures.push(...deleteOrphanRecords(invocation.containerId, journals, operation.node));
+  failures.push(...deleteOrphanDevices(invocation.containerId, journals, operation.node));
   if (ours.length === 0) failures.push(...deleteUnknown(invocation, caller, operation.node));
   if (failures.length > 0) throw combined(failures);
 }
@@ -120,6 +122,16 @@ function dropLeases(container: ContainerId, journals: readonly Journal[], node: 
       return [CniError.from(thrown)];
     }
   });
+}
+
+/** Gives back the devices that a container has and no journal of it names: the journals were damaged or lost. */
+export function deleteOrphanDevices(
+  container: ContainerId,
+  journals: readonly Journal[],
+  node: Node,
+): readonly CniError[] {
+  if (!node.store.devices.used) return [];
+  return returnUnknown(container, new Set(journals.map((journal) => journal.key)), node.devices());
 }
 
 function deleteRecorded(record: FoundRecord, node: Node): void {

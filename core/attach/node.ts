@@ -2,16 +2,19 @@
 import type { NetnsPath } from "../base/brand.ts";
 import type { BuiltIn, DelegateNode, VersionCache } from "../delegate/node.ts";
 import type { Engine, Module } from "../engine/engine.ts";
+import type { DeviceNode } from "../host/device-find.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { openKernel } from "../kernel/real.ts";
 import { openPolicy, type Policy } from "../policy/policy.ts";
 import { Store } from "../state/store.ts";
+import { buses } from "../sys/buses.ts";
 import { bootId, deadlineIn } from "../sys/clock.ts";
 import { Errno, isErrno } from "../sys/error.ts";
-import { findNetns } from "../sys/find-netns.ts";
+import { findNetns, openRecorded } from "../sys/find-netns.ts";
 import { Netns } from "../sys/netns.ts";
 import { type Stop, StopSignal } from "../sys/stop.ts";
 import type { BuiltIns } from "./built-ins.ts";
+import { referenceUser } from "./reference-devices.ts";
 import { fileVersionCache } from "./version-cache.ts";
 
 /** What an undo may take at the least, however little of the operation's time is left. */
@@ -113,6 +116,20 @@ export class Node implements DelegateNode, Disposable {
   findPod(cookie: string): PodNetns | undefined {
     const netns = findNetns(cookie);
     return netns && asPod(netns, "");
+  }
+
+  devices(): DeviceNode {
+    return {
+      host: this.host(),
+      records: this.store.devices,
+      buses,
+      openPod(netns) {
+        const found = openRecorded(netns);
+        return found && asPod(found, netns.path);
+      },
+      referenceUser,
+      log: (level, message) => this.log(level, message),
+    };
   }
 
   builtIn(type: string): BuiltIn | undefined {

@@ -36,6 +36,7 @@ beforeEach(() => {
     node: {
       store,
       host: () => host,
+      devices: unused,
       builtIn: () => undefined,
       engine: unused,
       module: unused,

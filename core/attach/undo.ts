@@ -16,9 +16,11 @@ import { isIpamNumber } from "../delegate/ipam.ts";
 import type { DelegateNode } from "../delegate/node.ts";
 import { recordId, settledAuthor } from "../delegate/record.ts";
 import { recordedGuest } from "../delegate/resolve.ts";
+import { returnDevice } from "../host/device.ts";
 import { undoLinks, undoStep } from "../host/undo.ts";
 import { giveBack } from "../ipam/dhcp/lease.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { removeInfo } from "../state/device-info.ts";
 import type { Entry, UndoStep } from "../state/entries.ts";
 import type { Journal, PendingUndo } from "../state/journal.ts";
 import { endGroup, isAlive } from "../sys/child.ts";
@@ -75,7 +77,10 @@ export function undoAttachments(journals: readonly Journal[], context: UndoConte
   }
   for (const part of whole) {
     attempt(part, () => {
-      for (const pending of part.late) undoLate(part.journal, pending, context);
+      // Devices go home before the address that they had is free for another pod.
+      const devices = part.late.filter(({ step }) => step.do === "device");
+      for (const pending of devices) returnHome(part.journal, pending, context);
+      for (const pending of part.late) if (!devices.includes(pending)) undoLate(part.journal, pending, context);
       forget(part.journal, context.node);
     });
   }
@@ -150,7 +155,7 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
 /** Addresses are free only when nothing has them. */
 function isLate(step: UndoStep): boolean {
   if (step.do === "delegate") return isIpamNumber(step.plugin);
-  return step.do === "lease" || step.do === "pool" || step.do === "network-object";
+  return ["lease", "pool", "network-object", "device", "device-info"].includes(step.do);
 }
 
 /** A guest is asked once: unless it says "try again", the host undoes the rest, whatever became of the guest. */
@@ -162,11 +167,21 @@ function undoLate(journal: Journal, { id, step }: PendingUndo, context: UndoCont
   if (step.do === "lease") releaseLease(step, { container, ifname }, context.node);
   else if (step.do === "pool")
     store.leases.open(step.pool, { create: false })?.[Symbol.dispose](); // goes when empty
+  else if (step.do === "device-info") removeInfo(step.name);
   else if (step.do === "network-object") leaveObject(step, { container, key: journal.key }, context.node);
   else if (step.do === "delegate") {
     deleteDelegate(journal, step.plugin, context);
     store.durable.remove(recordId(journal, step.plugin));
   }
+  journal.undone(id);
+}
+
+/** A device goes home, by the pod's namespace if that is there. */
+function returnHome(journal: Journal, { id, step, facts }: PendingUndo, { node, pod }: UndoContext): void {
+  if (step.do !== "device") return;
+  const index = typeof facts?.index === "number" ? facts.index : undefined;
+  const { container } = journal.header;
+  returnDevice(step.device, { container, key: journal.key }, { pod, index }, node.devices());
   journal.undone(id);
 }
 

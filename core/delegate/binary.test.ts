@@ -51,6 +51,7 @@ function nodeWith(o: Partial<DelegateNode> = {}): DelegateNode {
       return unused();
     },
     host: unused,
+    devices: unused,
     builtIn: unused,
     engine: unused,
     module: unused,

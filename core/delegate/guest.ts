@@ -1,6 +1,6 @@
 /** A guest in the sandbox as a delegate. */
 
-import { CniError } from "../base/error.ts";
+import { CniError, Code } from "../base/error.ts";
 import { isObject } from "../base/json.ts";
 import { normaliseCapabilities } from "../cni/capability.ts";
 import { formatCniArgs } from "../cni/env.ts";
@@ -14,6 +14,7 @@ import { GuestContext, type JournalSink } from "../host/context.ts";
 import { runGuest } from "../host/run.ts";
 import { grantsOf } from "../policy/decide.ts";
 import { refuseHostLink } from "../policy/policy.ts";
+import type { DeviceOwner } from "../state/devices.ts";
 import type { Journal } from "../state/journal.ts";
 import type { Delegate, DelegateCall } from "./delegate.ts";
 import { runIpam } from "./ipam.ts";
@@ -75,6 +76,7 @@ function run(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): R
         return node.store.leases.release(pool, key, owner(context)) === "released";
       },
     },
+    devices: () => ({ node: node.devices(), owner: borrower(context) }),
     runIpam: (operation) => runIpam(operation, call, context),
     log: (level, message) => node.log(level, `${manifest.name}: ${message}`),
   });
@@ -128,6 +130,17 @@ function durableNotes(journal: Journal, plugin: number, { store }: DelegateNode)
       store.durable.putNotes(recordId(journal, plugin), Object.fromEntries(notes.map((e) => [e.key, e.value])));
     },
   };
+}
+
+/** Whose a borrowed device is. */
+function borrower({ journal, network }: AttachmentContext): DeviceOwner {
+  if (journal === undefined) {
+    throw new CniError(Code.NotInThisOperation, "Cannot borrow a device: the operation has no attachment", {
+      remedy: "Borrow devices in ADD",
+    });
+  }
+  const { container, ifname, netns, pod } = journal.header;
+  return { container, network, ifname, key: journal.key, netns, ...(pod && { pod }) };
 }
 
 /** Whose the reservations and leases of this attachment are. */

@@ -2,6 +2,7 @@
 import type { ContainerId, IfName, NetworkName } from "../base/brand.ts";
 import type { Engine, Module } from "../engine/engine.ts";
 import type { JournalSink } from "../host/context.ts";
+import type { DeviceNode } from "../host/device-find.ts";
 import type { GarbageQuestion } from "../ipam/ipam.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Manifest } from "../policy/manifest.ts";
@@ -30,6 +31,8 @@ export interface DelegateNode {
   readonly store: Store;
   /** The kernel of our own network namespace. */
   host(): Kernel;
+  /** For what borrows devices. */
+  devices(): DeviceNode;
   builtIn(type: string): BuiltIn | undefined;
   /** Loads the library on first use: an operation without a guest never does. */
   engine(): Engine;

@@ -4,6 +4,7 @@
  */
 import type { HostCall } from "./call.ts";
 import * as address from "./calls/address.ts";
+import * as device from "./calls/device.ts";
 import * as filter from "./calls/filter.ts";
 import * as firewalld from "./calls/firewalld.ts";
 import * as link from "./calls/link.ts";
@@ -58,6 +59,10 @@ export const hostCalls: readonly HostCall[] = [
   filter.isolationApply,
   filter.isolationCheck,
   address.announce,
+  device.deviceTake,
+  device.deviceGet,
+  device.vfSet,
+  device.deviceInfo,
   service.ipamAdd,
   service.ipamCheck,
   service.ipamDelete,

@@ -9,7 +9,9 @@ import type { Kernel, Link } from "../kernel/kernel.ts";
 import { type CallRule, decide, type Grants, type Operation, type Target } from "../policy/decide.ts";
 import { isWildcard, type Manifest, type NamedLink } from "../policy/manifest.ts";
 import type { SysctlWord } from "../policy/sysctl-list.ts";
+import type { DeviceOwner } from "../state/devices.ts";
 import type { Entry, Place, UndoStep } from "../state/entries.ts";
+import type { DeviceNode } from "./device-find.ts";
 import { isMade, nextUndo, ownLinks } from "./facts.ts";
 import { Handles, type LinkHandle } from "./handles.ts";
 
@@ -65,6 +67,8 @@ export interface GuestSetup {
     acquire(pool: string, key: string): boolean;
     release(pool: string, key: string): boolean;
   };
+  /** What borrowing a device takes, and who borrows it; asked for by calls on devices alone. */
+  devices(): { readonly node: DeviceNode; readonly owner: DeviceOwner };
   /** Runs the IPAM of the network, whatever that is. @throws {CniError} its own error. */
   runIpam(command: Operation): IpamAnswer | undefined;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
@@ -74,6 +78,21 @@ export interface GuestSetup {
 /** In the names of an attachment's nft chains. */
 export function nftKey(of: { readonly container: string; readonly network: string; readonly ifname: string }): string {
   return derive(24, of.container, of.network, of.ifname);
+}
+
+/** The one device of an attachment, as this run knows it. */
+export interface BorrowedDevice {
+  /** Of its record. */
+  readonly key: string;
+  /** Such as its PCI address; "" for a link that is no device's. */
+  readonly id: string;
+  /** The undo step that gives it back. */
+  readonly undo?: number | undefined;
+  readonly virtualFunction?: { readonly of: string; readonly number: number } | undefined;
+  /** Its interface on the node, until it is moved. */
+  readonly handle?: LinkHandle | undefined;
+  /** Without an interface: the addresses that a result may claim for it. */
+  readonly macs?: string[] | undefined;
 }
 
 type NamedRole = "parent" | "bridge" | "device";
@@ -86,6 +105,8 @@ export class GuestContext {
   readonly gateways: Ip[] = [];
   /** What this run put on links of the pod. */
   readonly configured: Cidr[] = [];
+  /** The borrowed device, once it was asked for. */
+  device: BorrowedDevice | undefined;
   calls = 0;
   denied = 0;
   loggedBytes = 0;
@@ -251,10 +272,15 @@ export class GuestContext {
   }
 
   /** Gives a handle for a link. */
-  open(where: Place, link: Link, known?: { readonly target: Target; readonly undo?: number }): number {
-    const { target, undo } = known ?? this.whose(where, link);
+  open(
+    where: Place,
+    link: Link,
+    known?: { readonly target: Target; readonly undo?: number; readonly borrowed?: true },
+  ): number {
+    const { target, undo, borrowed } = known ?? { borrowed: undefined, ...this.whose(where, link) };
     const { index, name, mac, kind, mtu } = link;
-    return this.handles.add({ is: "link", in: where, index, name, mac, kind, mtu, target, ...(undo ? { undo } : {}) });
+    const added = { ...(undo ? { undo } : {}), ...(borrowed ? { borrowed } : {}) };
+    return this.handles.add({ is: "link", in: where, index, name, mac, kind, mtu, target, ...added });
   }
 
   // --- journal before effect -------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ export interface LinkHandle {
   readonly mtu: number;
   /** Whose it is, worked out when the handle was given. */
   readonly target: Target;
-  /** The undo step of the journal that removes it; only what this attachment made has one. */
+  /** The undo step of the journal that removes it, or gives it back; only what this attachment made or took has one. */
   readonly undo?: number;
+  /** Not made but borrowed: it goes home, and is never deleted. */
+  readonly borrowed?: boolean;
 }
 
 export class Handles {

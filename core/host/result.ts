@@ -25,6 +25,13 @@ export function checkHonest(guest: GuestContext, result: JsonObject): void {
     if (known) continue;
     if (sandbox !== "" && sandbox !== setup.netnsPath) throw lie(`an interface in "${sandbox}", which is not the pod`);
     const where = sandbox === "" ? "host" : "pod";
+    const { device } = guest;
+    if (typeof claim.pciID === "string" && claim.pciID !== device?.id) throw lie(`the device "${claim.pciID}"`);
+    if (where === "pod" && device?.macs !== undefined && claim.name === setup.attachment.ifname) {
+      const said = typeof claim.mac === "string" ? claim.mac.toLowerCase() : undefined;
+      if (said === undefined || device.macs.includes(said)) continue;
+      throw lie(`the address "${claim.mac}" for "${claim.name}", whose device has another`);
+    }
     const named = links.filter((l) => l.in === where && l.name === claim.name);
     const held = named.filter((l) => l.target.whose === "own" || l.target.whose === "granted");
     const [first] = held;

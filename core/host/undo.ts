@@ -109,6 +109,7 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
   }
   if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;
   if (step.do === "network-object" || step.do === "delegate" || step.do === "dhcp") return false;
+  if (step.do === "device" || step.do === "device-info") return false;
   const kernel = step.in === "pod" ? places.pod : places.host;
   if (kernel === undefined) return true;
   tolerant(() => {

@@ -7,6 +7,7 @@ import type { IpvlanMode } from "../netlink/kinds/ipvlan.ts";
 import type { MacvlanMode } from "../netlink/kinds/macvlan.ts";
 import type { NftFamily } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
+import type { VfLinkState, VlanProtocol } from "../netlink/vf.ts";
 import { errnoName, errnoText } from "../sys/error.ts";
 import type { Packets } from "../sys/packet.ts";
 
@@ -63,6 +64,38 @@ export interface Link {
   readonly port?: { readonly hairpin: boolean; readonly isolated: boolean };
   /** Its `accept_ra`; absent where the kernel does not say. */
   readonly acceptRa?: number;
+  /** The device that it is the interface of, such as "0000:01:10.0" of the bus "pci"; only a physical link has one. */
+  readonly device?: { readonly bus: string; readonly name: string };
+  /** The address that the device was made with, where the driver says. */
+  readonly permanentMac?: string;
+  readonly alternativeNames?: readonly string[];
+}
+
+/** A virtual function as its physical function keeps it. What the driver does not say is absent. */
+export interface VirtualFunction {
+  readonly number: number;
+  /** All zeros where none was given. */
+  readonly mac: string;
+  /** 0 for none. */
+  readonly vlan: number;
+  readonly qos: number;
+  readonly protocol: VlanProtocol;
+  readonly spoofCheck?: boolean;
+  readonly trust?: boolean;
+  readonly linkState?: VfLinkState;
+  /** Mbit/s, 0 for no limit. */
+  readonly minTxRate: number;
+  readonly maxTxRate: number;
+}
+
+/** What to change of a virtual function; what is absent stays. Members of one row are set together. */
+export interface VirtualFunctionChange {
+  readonly mac?: string | undefined;
+  readonly vlan?: { readonly vlan: number; readonly qos: number; readonly protocol: VlanProtocol } | undefined;
+  readonly rate?: { readonly min: number; readonly max: number } | undefined;
+  readonly spoofCheck?: boolean | undefined;
+  readonly trust?: boolean | undefined;
+  readonly linkState?: VfLinkState | undefined;
 }
 
 export interface LinkData {
@@ -423,6 +456,12 @@ export interface Kernel extends Disposable {
   configureLink(index: number, configuration: LinkConfiguration): void;
   /** @returns the link as it is there; its index may be another */
   moveLink(index: number, to: Kernel, name?: string): Link;
+  /** Gives a link an alternative name, or takes it away; what is so already is no error. */
+  setAlternativeName(index: number, name: string, present: boolean): void;
+  /** Empty for a link that is no physical function, and where it has none. */
+  virtualFunctions(index: number): VirtualFunction[];
+  /** @throws KernelError for the first setting that the driver refuses; those before it are made */
+  setVirtualFunction(index: number, number: number, change: VirtualFunctionChange): void;
   /** @returns whether it was there */
   deleteLink(index: number): boolean;
   /**

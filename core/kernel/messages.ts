@@ -164,6 +164,9 @@ export function toLink(m: FoundLink): Link {
     ...(data === undefined ? {} : { data }),
     ...(port === undefined ? {} : { port: { hairpin: port.hairpin === 1, isolated: port.isolated === 1 } }),
     ...(acceptRa === undefined ? {} : { acceptRa }),
+    ...(m.deviceName === undefined ? {} : { device: { bus: m.deviceBus ?? "", name: m.deviceName } }),
+    ...(m.permanentAddress === undefined ? {} : { permanentMac: formatMac(m.permanentAddress) }),
+    ...(m.properties === undefined ? {} : { alternativeNames: m.properties }),
   };
 }
 

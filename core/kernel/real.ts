@@ -4,7 +4,17 @@ import { formatCidr, formatMac, parseMac } from "../base/ip.ts";
 import { AddressFlag, address } from "../netlink/address.ts";
 import { BRVLAN_COMPRESSED, bridgeLink } from "../netlink/bridge-vlan.ts";
 import { type Answer, type Clock, Conversation, isTransient, type Request } from "../netlink/conversation.ts";
-import { type FoundLink, foundLink, LinkFlag, type LinkRequest, link, macOnly, SKIP_STATS } from "../netlink/link.ts";
+import {
+  type FoundLink,
+  foundLink,
+  LinkFlag,
+  type LinkRequest,
+  link,
+  linkVfs,
+  macOnly,
+  SKIP_STATS,
+  WITH_VFS,
+} from "../netlink/link.ts";
 import { ifinfomsg } from "../netlink/link-header.ts";
 import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
 import { neighbour } from "../netlink/neighbour.ts";
@@ -53,6 +63,8 @@ import {
   type SysctlSetting,
   type TokenBucket,
   type UdpFlows,
+  type VirtualFunction,
+  type VirtualFunctionChange,
 } from "./kernel.ts";
 import { readLegacyTables } from "./legacy.ts";
 import {
@@ -90,6 +102,7 @@ import {
   redirectTarget,
   toBucket,
 } from "./traffic.ts";
+import { type LinkVfs, toVirtualFunctions, vfRequests } from "./vf-messages.ts";
 
 /** What a list of IPv6 objects may fail with on a kernel that was booted without: then there are none. */
 const NO_IPV6 = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP] as const;
@@ -277,6 +290,30 @@ class RealKernel implements Kernel {
     if (there?.mac !== before.mac || there.kind !== before.kind) return;
     const value = { index: there.index, netnsFd: this.#ns.raw };
     target.#rtnetlink.ask({ type: Rtm.NEWLINK, codec: link, value });
+  }
+
+  setAlternativeName(index: number, name: string, present: boolean): void {
+    const value = { index, properties: [name] };
+    const doing = `${present ? "give" : "take"} the name "${name}" ${present ? "to" : "from"} link ${index}`;
+    const flags = present ? Flag.CREATE | Flag.EXCL : 0;
+    const type = present ? Rtm.NEWLINKPROP : Rtm.DELLINKPROP;
+    this.#remove(doing, { type, flags, codec: link, value }, [present ? Errno.EEXIST : Errno.ENOENT]);
+  }
+
+  virtualFunctions(index: number): VirtualFunction[] {
+    const value = { index, extMask: SKIP_STATS | WITH_VFS };
+    const doing = `read the virtual functions of link ${index}`;
+    const answer = this.#rtnetlink.ask({ type: Rtm.GETLINK, codec: link, value, reply: linkVfs });
+    refuse(doing, answer);
+    return toVirtualFunctions(answer.reply as LinkVfs);
+  }
+
+  setVirtualFunction(index: number, number: number, change: VirtualFunctionChange): void {
+    const doing = `change virtual function ${number} of link ${index}`;
+    // The kernel stops at the first that the driver refuses, and says which only when they come one by one.
+    for (const vf of vfRequests(doing, number, change)) {
+      this.#do(doing, { type: Rtm.SETLINK, codec: link, value: { index, vfs: [vf] } });
+    }
   }
 
   deleteLink(index: number): boolean {

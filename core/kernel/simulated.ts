@@ -32,6 +32,8 @@ import {
   type TokenBucket,
   type UdpFlows,
   type UpperSpec,
+  type VirtualFunction,
+  type VirtualFunctionChange,
 } from "./kernel.ts";
 import { applyNft, contentOf, forwardChainsOf, type SimTable } from "./simulated-nft.ts";
 
@@ -71,6 +73,8 @@ export class SimulatedNode {
   /** Who is on the network of a link; nobody unless told. */
   network: ((namespace: string, link: { readonly name: string; readonly mac: string }) => Packets) | undefined;
   readonly #namespaces = new Map<string, Namespace>();
+  /** Where physical devices fall back to: the first that was made as the host's. */
+  #initial: Namespace | undefined;
   #cookies = 1n;
 
   constructor(options: SimulatedOptions = {}) {
@@ -85,15 +89,23 @@ export class SimulatedNode {
       namespace = new Namespace(name, this.#cookies++);
       namespace.add({ kind: "", name: "lo", mac: "00:00:00:00:00:00", mtu: 65_536, loopback: true });
       this.#namespaces.set(name, namespace);
+      if (options.host === true) this.#initial ??= namespace;
     }
     return new SimulatedKernel(this, namespace, options.host === true);
   }
 
   /** Puts a physical device into a namespace. */
-  plug(namespace: string, device: { readonly name: string; readonly mac: string; readonly mtu?: number }): Link {
+  plug(namespace: string, device: SimulatedDevice): Link {
     const kernel = this.netns(namespace);
     const home = this.#namespaces.get(namespace);
-    const made = home?.add({ kind: "", loopback: false, mtu: 1500, ...device });
+    const { vfs, ...own } = device;
+    const made = home?.add({
+      kind: "",
+      loopback: false,
+      mtu: 1500,
+      ...own,
+      vfs: Array.from({ length: vfs ?? 0 }, (_, number) => ({ ...freshVf, number })),
+    });
     const found = made === undefined ? undefined : kernel.linkByIndex(made.index);
     if (found === undefined) throw new TypeError(`Cannot plug "${device.name}"`);
     return found;
@@ -103,10 +115,54 @@ export class SimulatedNode {
   removeNetns(name: string): void {
     const namespace = this.#namespaces.get(name);
     if (namespace === undefined) return;
-    for (const link of [...namespace.links.values()]) destroy(link);
+    const initial = this.#initial;
+    for (const link of [...namespace.links.values()]) {
+      if (link.device === undefined || initial === undefined || initial === namespace) destroy(link);
+      else fallBack(link, initial);
+    }
     this.#namespaces.delete(name);
   }
+
+  /** Takes a device away, as its driver does when it is unbound. */
+  unplug(device: string): void {
+    for (const { links } of this.#namespaces.values()) {
+      for (const link of [...links.values()]) if (link.device?.name === device) destroy(link);
+    }
+  }
 }
+
+/** The kernel puts a physical device where it began when its namespace goes, under a name that is free there. */
+function fallBack(link: SimLink, initial: Namespace): void {
+  link.namespace.links.delete(link.index);
+  link.namespace.forget(link.index);
+  link.up = false;
+  link.index = initial.freeIndex(link.index);
+  if (initial.byName(link.name) !== undefined) link.name = `dev${link.index}`;
+  link.namespace = initial;
+  initial.links.set(link.index, link);
+}
+
+/** A physical device, such as `{ name: "ens1", mac, device: { bus: "pci", name: "0000:01:00.0" }, vfs: 2 }`. */
+export interface SimulatedDevice {
+  readonly name: string;
+  readonly mac: string;
+  readonly mtu?: number;
+  readonly device?: NonNullable<Link["device"]>;
+  /** How many virtual functions it has. */
+  readonly vfs?: number;
+}
+
+const freshVf: Omit<VirtualFunction, "number"> = {
+  mac: "00:00:00:00:00:00",
+  vlan: 0,
+  qos: 0,
+  protocol: "802.1q",
+  spoofCheck: true,
+  trust: false,
+  linkState: "auto",
+  minTxRate: 0,
+  maxTxRate: 0,
+};
 
 interface SimLink {
   namespace: Namespace;
@@ -135,9 +191,13 @@ interface SimLink {
   /** Where what comes in is sent. */
   redirect: SimLink | undefined;
   readonly sysctls: Map<string, string>;
+  readonly device: Link["device"];
+  vfs: VirtualFunction[];
+  alternativeNames: string[];
 }
 
-type NewLink = Pick<SimLink, "kind" | "name" | "mac" | "mtu" | "loopback"> & { readonly data?: LinkData };
+type NewLink = Pick<SimLink, "kind" | "name" | "mac" | "mtu" | "loopback"> &
+  Partial<Pick<SimLink, "data" | "device" | "vfs">>;
 type OwnedAddress = LinkAddress & { readonly index: number };
 
 class Namespace {
@@ -195,6 +255,9 @@ class Namespace {
       data: undefined,
       limit: undefined,
       redirect: undefined,
+      device: undefined,
+      vfs: [],
+      alternativeNames: [],
       ...link,
     };
     this.links.set(made.index, made);
@@ -258,6 +321,8 @@ function show(link: SimLink): Link {
     txQueueLength: link.txQueueLength,
     ...(link.data === undefined ? {} : { data: link.data }),
     ...(link.master?.kind !== "bridge" ? {} : { port: { ...link.port } }),
+    ...(link.device === undefined ? {} : { device: link.device }),
+    ...(link.alternativeNames.length === 0 ? {} : { alternativeNames: [...link.alternativeNames] }),
   };
 }
 
@@ -510,6 +575,34 @@ class SimulatedKernel implements Kernel {
       target.links.set(link.index, link);
     }
     return show(link);
+  }
+
+  setAlternativeName(index: number, name: string, present: boolean): void {
+    const doing = `name link ${index} "${name}"`;
+    this.#begin("setAlternativeName", doing, { index, name, present });
+    const link = this.#at(doing, index);
+    link.alternativeNames = link.alternativeNames.filter((other) => other !== name);
+    if (present) link.alternativeNames.push(name);
+  }
+
+  virtualFunctions(index: number): VirtualFunction[] {
+    return this.#at(`read the virtual functions of link ${index}`, index).vfs.map((vf) => ({ ...vf }));
+  }
+
+  setVirtualFunction(index: number, number: number, change: VirtualFunctionChange): void {
+    const doing = `change virtual function ${number} of link ${index}`;
+    this.#begin("setVirtualFunction", doing, { index, number, ...change });
+    const link = this.#at(doing, index);
+    const vf = link.vfs[number];
+    if (vf === undefined) throw new KernelError(doing, Errno.EINVAL);
+    checkMac(doing, change.mac);
+    const { vlan, rate, ...flags } = change;
+    link.vfs[number] = {
+      ...vf,
+      ...(Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined)) as Partial<VirtualFunction>),
+      ...vlan,
+      ...(rate === undefined ? {} : { minTxRate: rate.min, maxTxRate: rate.max }),
+    };
   }
 
   deleteLink(index: number): boolean {

@@ -1,5 +1,5 @@
 /** Links, `RTM_*LINK`. Source: linux/rtnetlink.h, linux/if_link.h */
-import { attrs, body, bytes, type Codec, cstr, type Into, i32, type Of, text, u8, u32 } from "../wire/codec.ts";
+import { attrs, body, bytes, type Codec, cstr, type Into, i32, list, type Of, text, u8, u32 } from "../wire/codec.ts";
 import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
 import { ipvlan } from "./kinds/ipvlan.ts";
@@ -8,6 +8,7 @@ import { veth } from "./kinds/veth.ts";
 import { vlan } from "./kinds/vlan.ts";
 import { vrf } from "./kinds/vrf.ts";
 import { ifinfomsg } from "./link-header.ts";
+import { vfInfoList } from "./vf.ts";
 
 /**
  * `IFLA_LINKINFO`: the kind, and its data under the kind's own name; `port` is what the master keeps of its port.
@@ -25,6 +26,9 @@ const linkInfo = attrs({
   bridgePort: [5, bridgePort, { when: ["portKind", "bridge"] }],
 });
 
+/** `IFLA_PROP_LIST`: alternative names. */
+const properties = list(53, cstr);
+
 /** `IFLA_*`. A field added here is encoded, decoded and typed; nothing else to edit. */
 const linkAttrs = attrs({
   address: [1, bytes], //       hardware address, 6 bytes on Ethernet
@@ -37,6 +41,7 @@ const linkAttrs = attrs({
   operState: [16, u8], //       RFC 2863: 6 is up, 0 unknown
   info: [18, linkInfo],
   alias: [20, text], //         at most 255 bytes
+  vfs: [22, vfInfoList], //     of a physical function
   group: [27, u32],
   netnsFd: [28, u32], //        a descriptor of the namespace to be born in or to move to
   extMask: [29, u32], //        RTEXT_FILTER_*: what a get leaves out or adds
@@ -44,6 +49,7 @@ const linkAttrs = attrs({
   txQueues: [31, u32],
   rxQueues: [32, u32],
   parentNetnsId: [37, i32], // IFLA_LINK_NETNSID: where `parent` is, when elsewhere
+  properties: [52, properties],
   allmulti: [61, u32], //       count, as promiscuity
 });
 
@@ -84,9 +90,16 @@ export const foundLink = body(
     families: [26, attrs({ ipv6: [10, attrs({ acceptRa: [2, acceptRa] })] })], // IFLA_AF_SPEC
     group: [27, u32],
     parentNetnsId: [37, i32],
+    properties: [52, properties],
+    permanentAddress: [54, bytes],
+    deviceName: [56, cstr], // IFLA_PARENT_DEV_NAME: the device that it is the interface of, Linux 5.14
+    deviceBus: [57, cstr],
   }),
 );
 export type FoundLink = Of<typeof foundLink>;
+
+/** The virtual functions of a link, which are answered when asked for with `WITH_VFS`. */
+export const linkVfs = body(ifinfomsg, attrs({ vfs: [22, vfInfoList] }));
 
 export const macOnly = body(ifinfomsg, attrs({ address: [1, bytes] }));
 
@@ -101,5 +114,7 @@ export const LinkFlag = {
 
 /** `IF_OPER_UP` */
 export const OPER_UP = 6;
+/** `RTEXT_FILTER_VF` */
+export const WITH_VFS = 0x1;
 /** `RTEXT_FILTER_SKIP_STATS`: two thirds of an answer are counters that nobody here reads. */
 export const SKIP_STATS = 0x8;

@@ -52,6 +52,8 @@ export const Rtm = {
   NEWTFILTER: 44,
   GETTFILTER: 46,
   GETNSID: 90,
+  NEWLINKPROP: 108,
+  DELLINKPROP: 109,
 } as const;
 
 /** Address families as netlink writes them. */

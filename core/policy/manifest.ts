@@ -38,6 +38,18 @@ export interface NamedLink {
   readonly inPodWhen?: string | undefined;
 }
 
+/** Which keys of the configuration name the one device that the plugin borrows; `a.b` is a member of a member. */
+export interface DeviceSelectors {
+  /** Address on the bus, or name of an auxiliary device. The first stands above all other keys. */
+  readonly ids: readonly string[];
+  /** Name of an interface of the node. */
+  readonly name?: string | undefined;
+  /** Its hardware address. */
+  readonly mac?: string | undefined;
+  /** Path below /sys/devices. */
+  readonly path?: string | undefined;
+}
+
 export interface ManifestLimits {
   readonly memoryBytes: number;
   readonly cpuMs: number;
@@ -67,6 +79,7 @@ export interface Manifest {
   /** Call → the roles whose links it may be used on; an empty list for a call that has no link as its target. */
   readonly calls: ReadonlyMap<string, readonly Role[]>;
   readonly links: ReadonlyMap<"parent" | "bridge" | "device", NamedLink>;
+  readonly device?: DeviceSelectors;
   /** The interface of the pod that the plugin is about, whatever CNI_IFNAME says, such as "lo". */
   readonly podLink?: string;
   /**
@@ -106,6 +119,16 @@ export const manifestSchema = {
     doc: "Each call that the module imports, with the roles it is used on",
   },
   links: { type: "object", keys: { parent: namedLink, bridge: namedLink, device: namedLink } },
+  device: {
+    type: "object",
+    keys: {
+      ids: { type: "array", items: { type: "string", format: "key" }, maxItems: 8, required: true },
+      name: { type: "string", format: "key", doc: "Key that holds the name of an interface of the node" },
+      mac: { type: "string", format: "key", doc: "Key that holds its hardware address" },
+      path: { type: "string", format: "key", doc: "Key that holds its path below /sys/devices" },
+    },
+    doc: "Which keys of the configuration name the device that is borrowed",
+  },
   podLink: { type: "string", format: "ifname", doc: "The pod's interface that it is about, whatever CNI_IFNAME says" },
   sysctls: { type: "array", items: { type: "string", maxLength: 128 }, maxItems: 64 },
   keepNetworkObjects: { type: "boolean", default: true },
@@ -209,6 +232,7 @@ export function parseManifest(doc: Json): Manifest {
       undo: m.undo,
       calls: new Map(Object.entries(m.calls)),
       links,
+      ...(m.device && { device: m.device }),
       ...(m.podLink && { podLink: m.podLink }),
       sysctls: m.sysctls ?? [],
       keepNetworkObjects: m.keepNetworkObjects,
@@ -247,6 +271,7 @@ export function carriedManifest(text: string): Manifest {
     undo: doc.undo ?? "journal",
     calls: new Map(Object.entries(doc.calls)),
     links,
+    ...(doc.device && { device: doc.device }),
     ...(doc.podLink && { podLink: doc.podLink }),
     sysctls: doc.sysctls ?? [],
     keepNetworkObjects: doc.keepNetworkObjects ?? true,

@@ -106,6 +106,10 @@ export type UndoStep =
     }
   /** Accepted in the node's packet filter. */
   | { readonly do: "filter"; readonly key: string; readonly addresses: readonly string[] }
+  /** A device of the node that the attachment borrows; what it was is in the device's own record. */
+  | { readonly do: "device"; readonly device: string }
+  /** The file in which the network's device is described to the pod's programs. */
+  | { readonly do: "device-info"; readonly name: string }
   /** A pool's directory, made for a lease whose address is not known yet. */
   | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "lease"; readonly pool: string; readonly address: string }

@@ -11,6 +11,7 @@ import { Errno, isErrno } from "../sys/error.ts";
 import { namesInDirectory, nodeFs } from "../sys/files.ts";
 import { isAlive } from "../sys/process-id.ts";
 import { ContainerState, readJournals } from "./container.ts";
+import { Devices } from "./devices.ts";
 import { DhcpLeases } from "./dhcp.ts";
 import { Durable } from "./durable.ts";
 import { ioFailure } from "./failure.ts";
@@ -68,6 +69,7 @@ export class Store implements Disposable {
   readonly networks: NetworkObjects;
   readonly durable: Durable;
   readonly dhcp: DhcpLeases;
+  readonly devices: Devices;
   readonly log: OperationsLog;
   readonly #runDir: string;
   readonly #boot: string;
@@ -86,6 +88,7 @@ export class Store implements Disposable {
     this.networks = new NetworkObjects(`${this.path}/networks`);
     this.durable = new Durable(libDir, o.bootId);
     this.dhcp = new DhcpLeases(libDir, this.path, o.bootId);
+    this.devices = new Devices(libDir, o.bootId);
     this.log = new OperationsLog(this.#runDir);
   }
 

@@ -5,6 +5,7 @@ import { invoke } from "../../core/host/call.ts";
 import { hostCalls } from "../../core/host/calls.ts";
 import { canonical } from "../../core/host/conf.ts";
 import { type CallTrace, GuestContext, type GuestSetup, type IpamAnswer } from "../../core/host/context.ts";
+import type { DeviceNode } from "../../core/host/device-find.ts";
 import type { Kernel } from "../../core/kernel/kernel.ts";
 import { grantsOf, type Operation } from "../../core/policy/decide.ts";
 import { type Manifest, parseManifest, roles } from "../../core/policy/manifest.ts";
@@ -50,11 +51,16 @@ export interface TestGuestOptions {
   readonly manifest?: Manifest;
   readonly journal?: MemoryJournal;
   readonly ipam?: IpamAnswer;
+  readonly devices?: DeviceNode;
   readonly policy?: Policy;
   readonly author?: Author;
   readonly attachment?: Partial<GuestSetup["attachment"]>;
   /** What the administrator says of every sysctl of the pod; "free" unless told. */
   readonly sysctls?: SysctlWord;
+}
+
+function noDevices(): never {
+  throw new Error("this test has no devices");
 }
 
 export const someIpam: IpamAnswer = {
@@ -94,6 +100,17 @@ export class TestGuest {
         acquire: (pool, key) => !taken.has(`${pool}/${key}`) && taken.add(`${pool}/${key}`).size > 0,
         release: (pool, key) => taken.delete(`${pool}/${key}`),
       },
+      devices: () => ({
+        node: o.devices ?? noDevices(),
+        owner: {
+          container: "c1",
+          network: "net1",
+          ifname: "eth0",
+          ...o.attachment,
+          key: `key-${o.attachment?.container ?? "c1"}`,
+          netns: { path: "/run/netns/pod", cookie: String(o.pod?.cookie ?? 0) },
+        },
+      }),
       runIpam: (command) => {
         this.ipamRuns.push(command);
         return command === "ADD" ? (o.ipam ?? someIpam) : undefined;

@@ -7,6 +7,7 @@ import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import { changing, creating, type HostCall, hostCall, linkRoles, onLink, reading } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 import type { LinkHandle } from "../handles.ts";
+import { patiently } from "../patience.ts";
 import { toAddress } from "./address.ts";
 import {
   answerFor,
@@ -187,7 +188,8 @@ export const linkSet = hostCall({
     // A link that this attachment made has heard so at its birth.
     if (link.in === "host" && r.up === true && !guest.goesWithLink(link)) refuseAdvertisements(kernel, link.name);
     if (change.mac !== undefined) change.mac = plainMac(change.mac);
-    kernel.setLink(link.index, change);
+    if (link.borrowed) patiently(() => kernel.setLink(link.index, change));
+    else kernel.setLink(link.index, change);
     if (r.name !== undefined) link.name = r.name;
     if (r.mac !== undefined) {
       link.mac = plainMac(r.mac);
@@ -265,7 +267,7 @@ export const linkConfigure: HostCall = hostCall({
   name: "link_configure",
   operations: creating,
   roles: ["pod-link", "own"],
-  doc: "Gives a link in the pod that the attachment made its sysctls, then its addresses, brings it up, and adds its routes beside those there are",
+  doc: "Gives a link in the pod that the attachment made or borrowed its sysctls, then its addresses, brings it up, and adds its routes beside those there are",
   request: configureRequest,
   answer: {},
   targets: onLink,
@@ -273,7 +275,7 @@ export const linkConfigure: HostCall = hostCall({
     const link = guest.handles.link(r.link);
     // So all of this goes with the link, and the journal need not name it.
     if (link.in !== "pod" || !guest.goesWithLink(link)) {
-      throw bad("link_configure", "link", "expected a link in the pod that the attachment made");
+      throw bad("link_configure", "link", "expected a link in the pod that the attachment made or borrowed");
     }
     const kernel = guest.kernel("pod");
     const addresses = (r.addresses ?? []).map(toAddress);
@@ -288,8 +290,8 @@ export const linkConfigure: HostCall = hostCall({
 export const linkMove = hostCall({
   name: "link_move",
   operations: creating,
-  roles: ["pod-link", "own"],
-  doc: "Moves an own link into the other namespace and answers a new handle for it",
+  roles: ["pod-link", "own", "device"],
+  doc: "Moves an own link into the other namespace, or the borrowed device into the pod, and answers a new handle for it",
   request: { link: handle, to: { ...place, required: true }, name: { type: "string", format: "ifname" } },
   answer: linkAnswer,
   targets(guest, r) {
@@ -302,6 +304,7 @@ export const linkMove = hostCall({
     const link = guest.handles.link(r.link);
     if (link.undo === undefined || link.in === r.to)
       throw bad("link_move", "link", "expected an own link that is elsewhere");
+    if (link.borrowed) return moveDevice(guest, link, link.undo, r);
     const to = guest.kernel(r.to);
     const name = r.to === "host" ? guest.derivedName("pbl", 12) : (r.name ?? link.name);
     const moved = guest.kernel(link.in).moveLink(link.index, to, name);
@@ -313,6 +316,37 @@ export const linkMove = hostCall({
   },
 });
 
+/** It comes into the pod by its final name at once: nobody on the node sees it renamed. */
+function moveDevice(
+  guest: GuestContext,
+  link: LinkHandle,
+  undo: number,
+  r: { readonly to: "pod" | "host"; readonly name?: string | undefined },
+): LinkAnswer {
+  if (r.to !== "pod") throw bad("link_move", "to", 'expected "pod": the host brings a device home');
+  const name = r.name ?? link.name;
+  const [from, pod] = [guest.kernel("host"), guest.kernel("pod")];
+  if (pod.linkByName(name) !== undefined) {
+    throw new CniError(
+      Code.InterfaceTaken,
+      `Cannot move "${link.name}" into the pod as "${name}": that name is taken there`,
+      {
+        remedy: "Ask for another interface name",
+      },
+    );
+  }
+  const now = from.linkByIndex(link.index);
+  if (now === undefined) throw vanished("device", link.name);
+  // A name that is its own second one is taken, says the kernel.
+  if (now.alternativeNames?.includes(name)) from.setAlternativeName(link.index, name, false);
+  const moved = from.moveLink(link.index, pod, name);
+  guest.made(undo, "pod", moved);
+  const known = { target: ownTarget(guest, "pod", name), undo, borrowed: true } as const;
+  const number = guest.open("pod", moved, known);
+  guest.handles.forget(link);
+  return answerFor(guest, "pod", moved, number);
+}
+
 export const linkDelete = hostCall({
   name: "link_delete",
   operations: changing,
@@ -323,7 +357,8 @@ export const linkDelete = hostCall({
   targets: onLink,
   run(guest, r) {
     const link = guest.handles.link(r.link);
-    if (link.undo === undefined) throw bad("link_delete", "link", "expected a link that the attachment made");
+    if (link.undo === undefined || link.borrowed)
+      throw bad("link_delete", "link", "expected a link that the attachment made");
     const was = guest.kernel(link.in).deleteLink(link.index);
     guest.undone(link.undo);
     guest.handles.forget(link);

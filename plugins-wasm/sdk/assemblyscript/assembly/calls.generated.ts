@@ -181,6 +181,63 @@ export function conntrackFlush(request: ConntrackFlush): Answer {
   return Answer.take(import_conntrack_flush(w.start, w.length));
 }
 
+@external("patchbay_1", "device_get")
+declare function import_device_get(request: usize, length: i32): i32;
+
+/** Request of `device_get`. */
+export class DeviceGet {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Shows the device that this attachment has taken, and its interface in the pod */
+export function deviceGet(request: DeviceGet): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_device_get(w.start, w.length));
+}
+
+@external("patchbay_1", "device_info")
+declare function import_device_info(request: usize, length: i32): i32;
+
+/** Request of `device_info`. */
+export class DeviceInfo {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Writes what the taken device is into the file that the runtime named for that, if it named one and nobody has written it */
+export function deviceInfo(request: DeviceInfo): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_device_info(w.start, w.length));
+}
+
+@external("patchbay_1", "device_take")
+declare function import_device_take(request: usize, length: i32): i32;
+
+/** Request of `device_take`. */
+export class DeviceTake {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Takes the device that the configuration names for this attachment. One that another attachment has is refused; what it was before is on the disk, for DEL */
+export function deviceTake(request: DeviceTake): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_device_take(w.start, w.length));
+}
+
 @external("patchbay_1", "filter_add")
 declare function import_filter_add(request: usize, length: i32): i32;
 
@@ -620,7 +677,7 @@ export class LinkConfigure {
   }
 }
 
-/** Gives a link in the pod that the attachment made its sysctls, then its addresses, brings it up, and adds its routes beside those there are */
+/** Gives a link in the pod that the attachment made or borrowed its sysctls, then its addresses, brings it up, and adds its routes beside those there are */
 export function linkConfigure(request: LinkConfigure): Answer {
   const w = new Writer();
   w.beginObject();
@@ -780,7 +837,7 @@ export class LinkMove {
   }
 }
 
-/** Moves an own link into the other namespace and answers a new handle for it */
+/** Moves an own link into the other namespace, or the borrowed device into the pod, and answers a new handle for it */
 export function linkMove(request: LinkMove): Answer {
   const w = new Writer();
   w.beginObject();
@@ -1513,4 +1570,44 @@ export function tcCheck(request: TcCheck): Answer {
   request.write(w);
   w.endObject();
   return Answer.take(import_tc_check(w.start, w.length));
+}
+
+@external("patchbay_1", "vf_set")
+declare function import_vf_set(request: usize, length: i32): i32;
+
+/** Request of `vf_set`. */
+export class VfSet {
+  mac: string | null = null;
+  /** 0 for none */
+  vlan: i64 = ABSENT;
+  qos: i64 = ABSENT;
+  protocol: string | null = null;
+  spoofCheck: i32 = UNSET;
+  trust: i32 = UNSET;
+  linkState: string | null = null;
+  /** Mbit/s; 0 for none */
+  minTxRate: i64 = ABSENT;
+  /** Mbit/s; 0 for none */
+  maxTxRate: i64 = ABSENT;
+
+  write(w: Writer): void {
+    w.text("mac", this.mac);
+    w.integer("vlan", this.vlan);
+    w.integer("qos", this.qos);
+    w.text("protocol", this.protocol);
+    w.flag("spoofCheck", this.spoofCheck);
+    w.flag("trust", this.trust);
+    w.text("linkState", this.linkState);
+    w.integer("minTxRate", this.minTxRate);
+    w.integer("maxTxRate", this.maxTxRate);
+  }
+}
+
+/** Sets the virtual function that was taken, by its physical function. What it is already is not set again; what it was before is in its record */
+export function vfSet(request: VfSet): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_vf_set(w.start, w.length));
 }

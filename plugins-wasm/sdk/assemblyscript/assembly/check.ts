@@ -76,9 +76,9 @@ function hasAddress(listed: Json, wanted: Cidr): bool {
 }
 
 /** Every address must be on the link. */
-export function checkAddresses(link: Answer, wanted: string[]): void {
+export function checkAddresses(link: Json, wanted: string[]): void {
   if (wanted.length == 0) return;
-  const listed = addrList({ link: link.link }).must().arr("addresses");
+  const listed = addrList({ link: link.int("link") }).must().arr("addresses");
   for (let i = 0; i < wanted.length; i++) {
     if (!hasAddress(listed, cidrOf(wanted[i], "an address"))) {
       differs('interface "' + link.str("name") + '" has not the address "' + wanted[i] + '"');
@@ -103,9 +103,9 @@ function sameRoute(e: Json, wanted: Route, gateway: string): bool {
 }
 
 /** Every route of the result must go through the link, by its gateway if it names one. */
-export function checkRoutes(link: Answer, result: Result): void {
+export function checkRoutes(link: Json, result: Result): void {
   if (result.routes.length == 0) return;
-  const listed = routeList({ link: link.link }).must().arr("routes");
+  const listed = routeList({ link: link.int("link") }).must().arr("routes");
   for (let i = 0; i < result.routes.length; i++) {
     const route = result.routes[i];
     let found = false;

@@ -2,6 +2,7 @@
 export * from "./answer";
 export * from "./calls.generated";
 export * from "./check";
+export * from "./device";
 export * from "./interface";
 export * from "./ip";
 export * from "./json";

@@ -8,6 +8,7 @@ import { ABSENT, Writer } from "./writer";
 export class Interface {
   mtu: i64 = ABSENT;
   socketPath: string = "";
+  /** The PCI address of the device that it is the interface of; "" for none. */
   pciID: string = "";
   constructor(
     public name: string,
