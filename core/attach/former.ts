@@ -18,6 +18,7 @@ import type { AttachmentContext, BuiltIn } from "../delegate/node.ts";
 import { undoLinks } from "../host/undo.ts";
 import { referenceLeases } from "../ipam/reference.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
+import { removeReferenceQueue } from "../kernel/reference-links.ts";
 import { removeReferenceMacCheck, removeReferenceMasquerade } from "../kernel/reference-rules.ts";
 import { type Author, isOfNode } from "../policy/policy.ts";
 import { type CachedAttachment, LIBCNI_RESULTS, MULTUS_RESULTS, readLibcniCache } from "../source/former.ts";
@@ -125,6 +126,7 @@ function deleteFormer(type: string, call: DelegateCall, context: AttachmentConte
   runIpam("DEL", call, context);
   // As the reference does it: an address is hidden as long as the pod may have it.
   if (call.conf.ipMasq === true) removeReferenceMasquerade(node.host(), attached);
+  if (type === "bandwidth") removeReferenceQueue(node.host(), attached);
   node.log("debug", `"${type}" was not ours: its links and addresses are gone`);
 }
 

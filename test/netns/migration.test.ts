@@ -48,11 +48,11 @@ requires(
   beforeAll(async () => {
     node = await TestNode.settled();
     mkdirSync(join(node.bin, "ref"), { mode: 0o755 });
-    for (const name of [...names, "host-local"]) {
+    for (const name of [...names, "host-local", "bandwidth"]) {
       copyFileSync(peerFile("reference", name), join(node.bin, "ref", name));
       chmodSync(join(node.bin, "ref", name), 0o755);
     }
-    for (const name of [...names, "host-local"]) node.link(name);
+    for (const name of [...names, "host-local", "bandwidth"]) node.link(name);
     copyFileSync(peerFile("reference", "cnitool"), join(node.directory, "cnitool"));
     chmodSync(join(node.directory, "cnitool"), 0o755);
     node.netns.ip("link", "add", "up0", "type", "veth", "peer", "name", "up1");
@@ -113,6 +113,20 @@ requires(
       witness = new Witness(node, pod);
       life(name);
       expect(rules()).toBe(before);
+    });
+
+    test("bandwidth: the queue on the node goes, whatever became of the pair", () => {
+      const shape = (more: Document = {}): Document => ({
+        ...{ cniVersion: "1.0.0", name: "n-bridge", type: "bandwidth" },
+        ...{ ingressRate: 1_000_000, ingressBurst: 800_000, egressRate: 1_000_000, egressBurst: 800_000 },
+        ...more,
+      });
+      const pair = reference("bridge").result;
+      const prevResult = node.ok("ADD", { pod, conf: shape({ prevResult: pair }), as: "ref/bandwidth" }).result;
+      expect(node.netns.ipJson("link", "show", "type", "ifb")).toHaveLength(1);
+      node.ok("DEL", { pod, conf: shape({ prevResult }), as: "bandwidth" });
+      expect(node.netns.ipJson("link", "show", "type", "ifb")).toEqual([]);
+      node.ok("DEL", { pod, conf: { ...single("bridge"), prevResult }, as: "bridge" });
     });
 
     test.each(["bridge", "ptp"] as const)("%s: without the namespace the node's end leads to the pair", (name) => {
