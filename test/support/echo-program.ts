@@ -38,7 +38,7 @@ if (role === "serve") {
           return;
         }
         const six = address.includes(":");
-        const socket = createSocket(six ? "udp6" : "udp4");
+        const socket = createSocket({ type: six ? "udp6" : "udp4", ipv6Only: six });
         socket.on("message", (data) => resolve(data.toString()));
         socket.on("error", (error) => resolve(String((error as { code?: string }).code)));
         socket.bind(Number(from ?? 0), six ? "::" : "0.0.0.0", () => socket.send("?", Number(port), address));

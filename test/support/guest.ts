@@ -57,6 +57,7 @@ export interface TestGuestOptions {
   readonly attachment?: Partial<GuestSetup["attachment"]>;
   /** What the administrator says of every sysctl of the pod; "free" unless told. */
   readonly sysctls?: SysctlWord;
+  readonly ownerOf?: GuestSetup["ownerOf"];
 }
 
 function noDevices(): never {
@@ -94,6 +95,7 @@ export class TestGuest {
       sysctlWord: () => o.sysctls ?? "free",
       refuseHostLink: (link) => refuseHostLink(o.policy ?? openPolicy, o.author ?? { node: true }, link),
       journal: this.journal,
+      ...(o.ownerOf && { ownerOf: o.ownerOf }),
       useNetworkObject: (kind, name) => void this.shared.push(`${kind} ${name}`),
       firewalld: () => undefined,
       leases: {

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type JsonObject, parseJson } from "../../core/base/json.ts";
-import type { IpamAnswer } from "../../core/host/context.ts";
+import { type IpamAnswer, nftKey } from "../../core/host/context.ts";
 import { checkHonest } from "../../core/host/result.ts";
 import type { Kernel } from "../../core/kernel/kernel.ts";
 import { parseManifest } from "../../core/policy/manifest.ts";
@@ -13,6 +13,8 @@ import { undoKernelSteps } from "./undo.ts";
 
 const plugins = join(import.meta.dir, "../../plugins-wasm");
 let containers = 0;
+/** By the key of the names that a pod has in nftables. */
+const living = new Map<string, PluginPod>();
 
 /** One attachment to one pod, with a journal of its own. */
 export class PluginPod {
@@ -21,6 +23,8 @@ export class PluginPod {
   readonly ifname: string;
   readonly host: Kernel;
   readonly kernel: Kernel;
+  /** Whether its namespace went without a DEL. */
+  gone = false;
 
   constructor(
     host: Kernel,
@@ -32,6 +36,12 @@ export class PluginPod {
     this.container = o.container ?? `c${containers++}`;
     this.ifname = o.ifname ?? "eth0";
     this.journal = o.journal ?? new MemoryJournal();
+    living.set(this.nftKey, this);
+  }
+
+  /** As the host makes it. */
+  get nftKey(): string {
+    return nftKey({ container: this.container, network: "n", ifname: this.ifname });
   }
 
   #run(
@@ -51,6 +61,10 @@ export class PluginPod {
       conf: { cniVersion: "1.1.0", name: "n", type: plugin, ...(ipam ? { ipam: { type: "t" } } : {}), ...conf },
       attachment: { container: this.container, network: "n", ifname },
       ...(ipam ? { ipam } : {}),
+      ownerOf(key) {
+        const pod = living.get(key);
+        return pod && { label: `container "${pod.container}"`, alive: !pod.gone };
+      },
     });
     const end = runGuest(compileGuest(`plugins-wasm/${plugin}/assembly/index.ts`), {
       env: { CNI_COMMAND: operation, CNI_CONTAINERID: this.container, CNI_NETNS: "/run/netns/pod", CNI_IFNAME: ifname },
