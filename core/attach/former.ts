@@ -40,6 +40,8 @@ const KINDS: ReadonlyMap<string, string> = new Map([
 const HOST_END = /^veth[0-9a-f]{8}$/;
 /** The reference keeps these in rules of iptables, or in tables of its own: CHECK looks for ours. */
 const IN_RULES = ["ipMasq", "macspoofchk"];
+/** It makes rules alone, and they are found by the names of network and container. */
+const PORTS = "portmap";
 
 /** A built-in, run for an attachment that is not in any journal. Only DEL and CHECK make sense. */
 export function formerDelegate(plugin: BuiltIn, node: Node): Delegate {
@@ -123,6 +125,10 @@ function deleteFormer(type: string, call: DelegateCall, context: AttachmentConte
   const { containerId: container, ifname } = call.target;
   const attached = { network: context.network, container, ifname };
   if (call.conf.macspoofchk === true) removeReferenceMacCheck(node.host(), attached);
+  if (type === PORTS) {
+    const ports: typeof import("../host/former-ports.ts") = require("../host/former-ports.ts");
+    ports.removeFormerPorts(node.host(), attached.network, container);
+  }
   runIpam("DEL", call, context);
   // As the reference does it: an address is hidden as long as the pod may have it.
   if (call.conf.ipMasq === true) removeReferenceMasquerade(node.host(), attached);
@@ -131,6 +137,7 @@ function deleteFormer(type: string, call: DelegateCall, context: AttachmentConte
 }
 
 function checkFormer(plugin: BuiltIn, call: DelegateCall, context: AttachmentContext): undefined {
+  if (plugin.manifest.name === PORTS) return;
   const conf = Object.fromEntries(Object.entries(call.conf).filter(([key]) => !IN_RULES.includes(key)));
   guestDelegate(plugin).run({ ...call, conf: conf as NetConf }, context);
 }
@@ -181,7 +188,8 @@ export function runFormer(
   const version = typeof doc.cniVersion === "string" && doc.cniVersion !== "" ? doc.cniVersion : NEWEST;
   const { prevResult: _, ...rest } = doc;
   const conf: NetConf = { ...rest, name: network, type, ...(result && { prevResult: formatResult(result, version) }) };
-  if (result === undefined && (command === "CHECK" || ipamTypeOf(conf) !== "host-local")) return false;
+  const needsResult = type !== PORTS && ipamTypeOf(conf) !== "host-local";
+  if (result === undefined && (command === "CHECK" || needsResult)) return false;
   if (command === "CHECK" && !KINDS.has(type)) return false;
   try {
     formerDelegate(builtIn, node).run({ command, target, plugin: 0, conf }, context);

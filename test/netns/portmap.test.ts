@@ -130,7 +130,7 @@ const udp = (hostPort: number, containerPort: number, more: JsonObject = {}): Js
   protocol: "udp",
 });
 
-requires(...root, has("python3"))("portmap on a kernel", () => {
+requires(...root, ["python3", has("python3")])("portmap on a kernel", () => {
   test("TCP and UDP of both families: from outside, the node, 127.0.0.1, the pod itself and its neighbour", async () => {
     using site = new Site();
     const pod = site.pod(5);
