@@ -19,7 +19,7 @@ import { undoLinks } from "../host/undo.ts";
 import { referenceLeases } from "../ipam/reference.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
 import { removeReferenceQueue } from "../kernel/reference-links.ts";
-import { removeReferenceMacCheck, removeReferenceMasquerade } from "../kernel/reference-rules.ts";
+import { removeReferenceMacCheck, removeReferenceMasquerade, removeReferencePorts } from "../kernel/reference-rules.ts";
 import { type Author, isOfNode } from "../policy/policy.ts";
 import { type CachedAttachment, LIBCNI_RESULTS, MULTUS_RESULTS, readLibcniCache } from "../source/former.ts";
 import type { Entry, Place } from "../state/entries.ts";
@@ -125,10 +125,7 @@ function deleteFormer(type: string, call: DelegateCall, context: AttachmentConte
   const { containerId: container, ifname } = call.target;
   const attached = { network: context.network, container, ifname };
   if (call.conf.macspoofchk === true) removeReferenceMacCheck(node.host(), attached);
-  if (type === PORTS) {
-    const ports: typeof import("../host/former-ports.ts") = require("../host/former-ports.ts");
-    ports.removeFormerPorts(node.host(), attached.network, container);
-  }
+  if (type === PORTS) removeReferencePorts(node.host(), attached);
   runIpam("DEL", call, context);
   // As the reference does it: an address is hidden as long as the pod may have it.
   if (call.conf.ipMasq === true) removeReferenceMasquerade(node.host(), attached);

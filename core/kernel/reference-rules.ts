@@ -1,7 +1,7 @@
 /**
  * Rules that the reference plugins made for an attachment, by iptables or in nft tables of their own, and that are found
  * by the names and comments which they derive from it. Rules of iptables-legacy are out of netlink's reach.
- * Source: containernetworking/plugins, pkg/ip and pkg/link
+ * Source: containernetworking/plugins, pkg/ip, pkg/link and plugins/meta/portmap
  */
 import type { NftFamily } from "../netlink/nft.ts";
 import type { Kernel, NftChange, NftFoundRule } from "./kernel.ts";
@@ -36,6 +36,18 @@ export function removeReferenceMacCheck(kernel: Kernel, { container, ifname }: A
   const chain = `cni-br-iface-${container}-${ifname}`;
   const nat = { family: "bridge", table: "nat" } as const;
   removeChains(kernel, nat, [chain, `${chain}-mac`], "PREROUTING", leadsTo(chain));
+}
+
+/** Removes what portmap made, with either of its backends. What its own DEL leaves, all pods share. */
+export function removeReferencePorts(kernel: Kernel, { network, container }: Attached): void {
+  const chain = `CNI-DN-${sha512(network + container)}`.slice(0, 28);
+  for (const family of ["ip", "ip6"] as const) {
+    removeChains(kernel, { family, table: "nat" }, [chain], "CNI-HOSTPORT-DNAT", leadsTo(chain));
+    for (const shared of ["hostports", "hostip_hostports", "masquerading"]) {
+      const own = { family, table: "cni_hostport" } as const;
+      removeChains(kernel, own, [], shared, (rule) => rule.comment === container);
+    }
+  }
 }
 
 /** Removes rules of a chain that others share, and the chains that they lead to, at once. */
