@@ -23,6 +23,7 @@ export function findOrphans(operation: Operation): readonly Orphan[] {
   const { node } = operation;
   const orphans: Orphan[] = [];
   node.store.durable.sweep();
+  node.store.dhcp.sweep();
   for (const container of node.store.containers()) {
     using state = operation.lockIfFree(container);
     if (state === undefined) continue;

@@ -9,6 +9,7 @@ import { deadlineIn } from "../sys/clock.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
 import { statOf } from "../sys/files.ts";
+import { sweepUnfinished } from "./durable.ts";
 import { ioFailure } from "./failure.ts";
 import { formatLine, parseLines } from "./line.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -104,6 +105,11 @@ export class DhcpLeases {
     }
   }
 
+  /** As `Durable.sweep()`. */
+  sweep(): void {
+    sweepUnfinished(this.#path);
+  }
+
   /** What a change to the records changes: whoever watches them looks at this often. */
   version(): string {
     return statOf(this.#path)?.state ?? "";
@@ -123,7 +129,7 @@ export class DhcpLeases {
       // Without the lock the work is done too: what cannot be had in ten seconds must not keep a lease from its end.
       using _ = dir.lock({ deadlineMs: deadlineIn(LOCK_MS) });
       const record = this.#read(dir, fileName(id));
-      const next = record && work(record);
+      const next = record === undefined ? "remove" : work(record); // what a kill left of a record that never was
       if (next === "remove") dir.removeReplaced(fileName(id));
       else if (next !== undefined) write(dir, next);
     } catch (cause) {

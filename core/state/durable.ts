@@ -150,15 +150,7 @@ export class Durable {
    * still be at them. A DEL of the same boot has removed its own already.
    */
   sweep(): void {
-    const before = Date.now() - WRITER_MS;
-    try {
-      for (const name of namesInDirectory(this.#path)) {
-        const path = `${this.#path}/${name}`;
-        if (UNFINISHED.test(name) && (linkStatOf(path)?.mtimeMs ?? before) < before) unlink(path);
-      }
-    } catch {
-      // No records yet, or one that another process has just put in its place: there is a next time.
-    }
+    sweepUnfinished(this.#path);
   }
 
   #open(): Dir | undefined {
@@ -201,6 +193,18 @@ export class Durable {
       `Check that "${this.#path}" can be read and written`,
       cause,
     );
+  }
+}
+
+export function sweepUnfinished(directory: string): void {
+  const before = Date.now() - WRITER_MS;
+  try {
+    for (const name of namesInDirectory(directory)) {
+      const path = `${directory}/${name}`;
+      if (UNFINISHED.test(name) && (linkStatOf(path)?.mtimeMs ?? before) < before) unlink(path);
+    }
+  } catch {
+    // No records yet, or one that another process has just put in its place: there is a next time.
   }
 }
 

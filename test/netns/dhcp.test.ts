@@ -3,9 +3,11 @@ import { expect, test } from "bun:test";
 import { cpSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DhcpLeases, type DhcpRecord } from "../../core/state/dhcp.ts";
+import { readTrace, straceArgv } from "../fault/strace.ts";
+import { cni } from "../support/cni.ts";
 import { call, DhcpSite, macvlan, SERVER } from "../support/dhcp-site.ts";
 import { TestNetns } from "../support/netns.ts";
-import { until } from "../support/node.ts";
+import { podArgs, until } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, has, requires, root } from "../support/requires.ts";
 
@@ -16,7 +18,12 @@ function expectNothing(site: DhcpSite, pod?: TestNetns): void {
   if (pod !== undefined) expect(pod.ipJson("link").map(({ ifname }) => ifname)).toEqual(["lo"]);
 }
 
-requires(...root, built, ["dnsmasq", has("dnsmasq")])("dhcp", () => {
+requires(
+  ...root,
+  built,
+  ["dnsmasq", has("dnsmasq")],
+  ["strace", has("strace")],
+)("dhcp", () => {
   test("macvlan: a lease with all that the server says; CHECK; RELEASE on DEL", async () => {
     using site = await DhcpSite.create();
     const server = await site.dnsmasq(
@@ -203,6 +210,36 @@ requires(...root, built, ["dnsmasq", has("dnsmasq")])("dhcp", () => {
     if (leased) await until(() => server.heard.includes("RELEASE"));
     site.node.ok("DEL", call(pod, { conf }));
   });
+
+  test("ADD is killed at each call by which it leases: DEL leaves nothing here, and nothing at the server", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.dnsmasq();
+    using pod = TestNetns.create("pod");
+    const conf = macvlan();
+    const trace = join(site.node.directory, "trace");
+    const add = (at?: Parameters<typeof straceArgv>[1]) => {
+      const { node } = site;
+      const under = [...node.inside(), ...straceArgv(trace, at)];
+      const env = { containerId: "c1", ifname: "net1", netns: pod, args: podArgs };
+      cni({ plugin: join(node.bin, "patchbay"), command: "ADD", node: node.netns, stdin: conf, under, ...env });
+    };
+    add();
+    site.node.ok("DEL", call(pod, { conf }));
+    const { calls } = readTrace(trace, "/run/patchbay");
+    const points = calls.filter(({ text }) => /patchbay\/dhcp|AF_PACKET|\.journal/.test(text));
+    expect(points.length).toBeGreaterThan(20);
+    let leased = 0;
+    for (const { kind, when, text } of points) {
+      add({ kind, when });
+      leased += server.leases.length;
+      site.node.ok("DEL", call(pod, { conf }));
+      await until(() => server.leases.length === 0);
+      expect([text, site.records(), pod.ipJson("link").length]).toEqual([text, [], 1]);
+      site.node.ok("DEL", call(pod, { conf }));
+    }
+    expect(leased).toBeGreaterThan(0);
+    expectNothing(site, pod);
+  }, 120_000);
 
   test("ADD that is asked to stop undoes itself", async () => {
     using site = await DhcpSite.create();

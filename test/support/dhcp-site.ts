@@ -8,6 +8,13 @@ import { TestNode, until } from "./node.ts";
 
 export const SERVER = "192.168.50.1";
 
+/** Those that the unit leaves it, as setpriv(1) wants them. */
+function capabilities(): string {
+  const unit = readFileSync(new URL("../../deploy/patchbay-dhcp.service", import.meta.url), "utf8");
+  const [, names = ""] = /^CapabilityBoundingSet=(.*)$/m.exec(unit) ?? [];
+  return names.replaceAll("CAP_", "+").replaceAll(" ", ",").toLowerCase();
+}
+
 /** A node, a network behind its link `up0`, and what keeps leases. */
 export class DhcpSite implements Disposable {
   readonly node: TestNode;
@@ -34,7 +41,8 @@ export class DhcpSite implements Disposable {
   }
 
   async startKeeper(): Promise<void> {
-    const argv = this.node.netns.argv(...this.node.inside(), join(this.node.bin, "patchbay"), "dhcp");
+    const caged = ["setpriv", `--bounding-set=-all,${capabilities()}`, "--no-new-privs"];
+    const argv = this.node.netns.argv(...this.node.inside(), ...caged, join(this.node.bin, "patchbay"), "dhcp");
     const child = Bun.spawn(argv, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
     this.#keeper = child;
     const before = this.log.length;
@@ -72,9 +80,10 @@ export class DhcpSite implements Disposable {
     return this.use(new ScriptedServer(this.lan, full)).ready();
   }
 
+  /** Every file among the records, unfinished ones too. */
   records(): string[] {
     const path = this.node.at("/var/lib/patchbay/dhcp");
-    return existsSync(path) ? readdirSync(path).filter((name) => name.endsWith(".lease")) : [];
+    return existsSync(path) ? readdirSync(path).sort().reverse() : [];
   }
 
   /** The one record there is. */
