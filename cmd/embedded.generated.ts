@@ -17,6 +17,8 @@ import portmapCode from "../build/guests/portmap.cwasm" with { type: "file" };
 import portmapManifest from "../build/guests/portmap.manifest" with { type: "text" };
 import ptpCode from "../build/guests/ptp.cwasm" with { type: "file" };
 import ptpManifest from "../build/guests/ptp.manifest" with { type: "text" };
+import routeOverrideCode from "../build/guests/route-override.cwasm" with { type: "file" };
+import routeOverrideManifest from "../build/guests/route-override.manifest" with { type: "text" };
 import sbrCode from "../build/guests/sbr.cwasm" with { type: "file" };
 import sbrManifest from "../build/guests/sbr.manifest" with { type: "text" };
 import sriovCode from "../build/guests/sriov.cwasm" with { type: "file" };
@@ -36,6 +38,7 @@ export const files = {
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
     ptp: { artifactPath: ptpCode, manifestText: ptpManifest },
+    "route-override": { artifactPath: routeOverrideCode, manifestText: routeOverrideManifest },
     sbr: { artifactPath: sbrCode, manifestText: sbrManifest },
     sriov: { artifactPath: sriovCode, manifestText: sriovManifest },
     tuning: { artifactPath: tuningCode, manifestText: tuningManifest },

@@ -149,14 +149,19 @@ describe("the stories", () => {
     expect(headings.toSorted()).toEqual([...new Set(allowed.map((one) => one.heading))].toSorted());
   });
 
-  test.each(pluginNames())("%s: each key of its schema is in one", (type) => {
-    const schema = JSON.parse(readFileSync(new URL(`../../plugins-wasm/${type}/plugin.json`, import.meta.url), "utf8"))
-      .schema as Record<string, unknown>;
-    const used = new Set(
-      stories
-        .filter((named) => named.story.conf.type === type && !named.refused)
-        .flatMap((named) => Object.keys(named.story.conf)),
-    );
-    expect(Object.keys(schema).filter((key) => !used.has(key))).toEqual([]);
-  });
+  // route-override is not among the reference plugins.
+  test.each(pluginNames().filter((name) => name !== "route-override"))(
+    "%s: each key of its schema is in one",
+    (type) => {
+      const schema = JSON.parse(
+        readFileSync(new URL(`../../plugins-wasm/${type}/plugin.json`, import.meta.url), "utf8"),
+      ).schema as Record<string, unknown>;
+      const used = new Set(
+        stories
+          .filter((named) => named.story.conf.type === type && !named.refused)
+          .flatMap((named) => Object.keys(named.story.conf)),
+      );
+      expect(Object.keys(schema).filter((key) => !used.has(key))).toEqual([]);
+    },
+  );
 });

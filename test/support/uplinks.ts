@@ -37,6 +37,9 @@ export function uplinkTo(node: TestNetns): { readonly client: TestNetns } & Disp
     const router = stack.use(TestNetns.create("router"));
     router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
     veth({ in: node, name: up.link }, { in: router, name: "in" });
+    // Without a link-local address, which would appear in the middle of a test.
+    node.ip("link", "set", up.link, "addrgenmode", "none");
+    node.ip("-6", "address", "flush", "dev", up.link);
     veth({ in: router, name: "out" }, { in: client, name: up.link });
     for (const [i, family] of ["-4", "-6"].entries()) {
       const [of, between] = [i === 0 ? 24 : 64, i === 0 ? `172.16.${n}` : `fd00:16${n}:`];

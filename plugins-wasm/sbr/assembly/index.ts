@@ -2,7 +2,6 @@
 // table of its own, so that an answer leaves by the interface that the question came in by.
 import {
   Address,
-  Answer,
   checkRoutes,
   Cidr,
   cidrOf,
@@ -12,13 +11,13 @@ import {
   fail,
   ifname,
   ipOf,
-  linkList,
   linkOpen,
   LinkRoute,
   MAIN_TABLE,
   ownAddresses,
   plugin,
   previousResult,
+  realGateway,
   Result,
   resultBefore,
   Route,
@@ -26,7 +25,9 @@ import {
   routesOf,
   ruleAdd,
   ruleList,
+  sameGateway,
   tableFind,
+  tableOfVrf,
 } from "../../sdk/assemblyscript/assembly";
 
 const FIRST_TABLE: i64 = 100;
@@ -86,13 +87,6 @@ function checkGateways(): void {
   }
 }
 
-/** Some plugins write 0.0.0.0 or :: where there is no gateway any more. */
-function realGateway(text: string): string {
-  if (text == "") return text;
-  const ip = ipOf(text, "a gateway");
-  return ip.high == 0 && ip.low == 0 ? "" : text;
-}
-
 function sourcesOf(before: Result): Source[] {
   const addresses: Address[] = ownAddresses(before);
   if (addresses.length == 0) {
@@ -109,16 +103,6 @@ function sourcesOf(before: Result): Source[] {
     sources.push(new Source(own, chosen != "" ? chosen : realGateway(addresses[i].gateway), chosen != ""));
   }
   return sources;
-}
-
-/** The table of the VRF that a link is in; 0 for none. */
-function tableOfVrf(link: Answer): i64 {
-  const master = link.int("master");
-  if (master == 0) return 0;
-  for (let e = linkList({}).must().arr("links").first; e.here; e = e.next) {
-    if (e.int("index") == master && e.str("kind") == "vrf") return e.obj("data").int("table");
-  }
-  return 0;
 }
 
 function addDefault(link: i64, source: Source): void {
@@ -203,7 +187,7 @@ function moved(before: Route[], sources: Source[]): Route[] {
       const source = sources[s];
       for (let r = 0; r < source.routes.length; r++) {
         const there = source.routes[r];
-        if (!there.leadsTo(route) || (route.gateway != "" && !sameIp(route.gateway, there.gateway))) continue;
+        if (!there.leadsTo(route) || (route.gateway != "" && !sameGateway(route.gateway, there.gateway))) continue;
         now.push(route.inTable(source.table));
         found = true;
         break;
@@ -216,10 +200,6 @@ function moved(before: Route[], sources: Source[]): Route[] {
     if (!found && !(route.isDefault && chosenGateway(cidrOf(route.dst, "a destination").ip.family) != "")) now.push(route);
   }
   return now;
-}
-
-function sameIp(a: string, b: string): bool {
-  return b != "" && ipOf(a, "a gateway") == ipOf(b, "a gateway");
 }
 
 function add(): void {
@@ -260,7 +240,7 @@ function completeVrf(link: i64, source: Source, result: Result): void {
   for (let i = 0; i < routes.length; i++) {
     const route = routes[i];
     if (!route.isUsualDefault || route.to.ip.family != source.own.ip.family) continue;
-    if (source.chosen && !sameIp(source.gateway, route.gateway)) route.remove(link);
+    if (source.chosen && !sameGateway(source.gateway, route.gateway)) route.remove(link);
     else hasDefault = true;
   }
   if (!hasDefault) addDefault(link, source);
@@ -292,7 +272,7 @@ function check(): void {
       const route = routes[r];
       if (route.table != source.table || route.to.ip.family != source.own.ip.family || route.isLinkLocal) continue;
       any = true;
-      if (route.isDefault && (!source.chosen || sameIp(source.gateway, route.gateway))) hasDefault = true;
+      if (route.isDefault && (!source.chosen || sameGateway(source.gateway, route.gateway))) hasDefault = true;
     }
     const inTable = "in table " + decimal(source.table) + ", for packets from " + '"' + source.from + '"';
     if (!hasDefault) differs("there is no default route by " + '"' + ifname() + '" ' + inTable);

@@ -1,7 +1,7 @@
 // For plugins that come after another one: its result, and the routes of the interface that it made.
 import { Answer } from "./answer";
-import { routeAdd, routeDelete, routeList } from "./calls.generated";
-import { Cidr, cidrOf } from "./ip";
+import { linkList, routeAdd, routeDelete, routeList } from "./calls.generated";
+import { Cidr, cidrOf, ipOf } from "./ip";
 import { Json } from "./json";
 import { conf } from "./plugin";
 import { fail, ifname } from "./process";
@@ -134,4 +134,27 @@ export function routesOf(link: i64, table: i64 = 0): LinkRoute[] {
     (route.gateway == "" ? found : byGateway).push(route);
   }
   return found.concat(byGateway);
+}
+
+/** A gateway of a result; "" for what some plugins write where there is none any more, 0.0.0.0 or ::. */
+export function realGateway(text: string): string {
+  if (text == "") return text;
+  const ip = ipOf(text, "a gateway");
+  return ip.high == 0 && ip.low == 0 ? "" : text;
+}
+
+/** Whether two gateways are the same address. */
+export function sameGateway(a: string, b: string): bool {
+  if (a == "" || b == "") return a == b;
+  return ipOf(a, "a gateway") == ipOf(b, "a gateway");
+}
+
+/** The table of the VRF that a link is in; 0 for none. */
+export function tableOfVrf(link: Answer): i64 {
+  const master = link.int("master");
+  if (master == 0) return 0;
+  for (let e = linkList({}).must().arr("links").first; e.here; e = e.next) {
+    if (e.int("index") == master && e.str("kind") == "vrf") return e.obj("data").int("table");
+  }
+  return 0;
 }
