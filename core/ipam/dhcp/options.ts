@@ -136,8 +136,10 @@ function classlessRoutes(content: Uint8Array): ResultRoute[] {
     network.set(content.subarray(at + 1, at + 1 + significant));
     const router = toNumber(content, end - 4);
     const dst = `${formatAddress(masked(toNumber(network), prefix))}/${prefix}`;
-    if (router === 0) routes.push({ dst, scope: SCOPE_LINK });
-    else if (isUsable(router)) routes.push({ dst, gw: formatAddress(router) });
+    const gw = formatAddress(router);
+    // Plugins put the gateway of the address in the place of one that is absent, so it is named, though it is none.
+    if (router === 0) routes.push({ dst, gw, scope: SCOPE_LINK });
+    else if (isUsable(router)) routes.push({ dst, gw });
     at = end;
   }
   return routes;
