@@ -86,6 +86,76 @@ wireTable("nft elements", elements, [
   ],
 ]);
 
+const padded = (text: string, bytes: number): Uint8Array => {
+  const out = new Uint8Array(bytes);
+  out.set(hex(text));
+  return out;
+};
+const conntrack = padded("", 168);
+conntrack[146] = 1;
+conntrack[150] = 6;
+const counts = { name: "counter", counter: { bytes: 0n, packets: 0n } } as const;
+
+wireTable<unknown, RuleRequest>("nft rule of iptables", rule, [
+  [
+    // iptables-nft -I FORWARD 1 -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD
+    "a comment and a jump",
+    {
+      family: 2,
+      table: "filter",
+      chain: "FORWARD",
+      expressions: [
+        {
+          name: "match",
+          match: {
+            name: "comment",
+            revision: 0,
+            info: padded("434e49206669726577616c6c20706c7567696e2072756c6573", 256),
+          },
+        },
+        counts,
+        {
+          name: "immediate",
+          immediate: { to: 0, data: { verdict: { code: Verdict.JUMP, chain: "CNI-FORWARD" } } },
+        },
+      ],
+      compat: { protocol: 0, flags: 0 },
+    },
+    `02000000 0b000100 66696c74 65720000 0c000200 464f5257 41524400 9c010480
+     2c010180 0a000100 6d617463 68000000 1c010280 0c000100 636f6d6d 656e7400 08000200 00000000 04010300
+     434e4920 66697265 77616c6c 20706c75 67696e20 72756c65 73000000 ${"00".repeat(228)}
+     2c000180 0c000100 636f756e 74657200 1c000280 0c000100 00000000 00000000 0c000200 00000000 00000000
+     40000180 0e000100 696d6d65 64696174 65000000 2c000280 08000100 00000000 20000280 1c000280 08000100 fffffffd
+     10000200 434e492d 464f5257 41524400 14000580 08000100 00000000 08000200 00000000`,
+  ],
+  [
+    // ip6tables-nft -A CNI-FORWARD -d fd00:9::5/128 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    "a state",
+    {
+      family: 10,
+      table: "filter",
+      chain: "CNI-FORWARD",
+      expressions: [
+        load(1, 24, 16),
+        compare(0, "fd000009000000000000000000000005"),
+        { name: "match", match: { name: "conntrack", revision: 3, info: conntrack } },
+        counts,
+        { name: "immediate", immediate: { to: 0, data: { verdict: { code: Verdict.ACCEPT } } } },
+      ],
+      compat: { protocol: 0, flags: 0 },
+    },
+    `0a000000 0b000100 66696c74 65720000 10000200 434e492d 464f5257 41524400 a4010480
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000001 08000300 00000018 08000400 00000010
+     38000180 08000100 636d7000 2c000280 08000100 00000001 08000200 00000000 18000380 14000100
+     fd000009 00000000 00000000 00000005
+     d8000180 0a000100 6d617463 68000000 c8000280 0e000100 636f6e6e 74726163 6b000000 08000200 00000003 ac000300
+     ${"00".repeat(146)} 01000000 06000000 ${"00".repeat(14)}
+     2c000180 0c000100 636f756e 74657200 1c000280 0c000100 00000000 00000000 0c000200 00000000 00000000
+     30000180 0e000100 696d6d65 64696174 65000000 1c000280 08000100 00000000 10000280 0c000280 08000100 00000001
+     14000580 08000100 00000000 08000200 00000000`,
+  ],
+]);
+
 wireTable<unknown, RuleRequest>("nft rule", rule, [
   [
     // nft add rule bridge patchbay prerouting iifname vmap @macs
