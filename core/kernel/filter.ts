@@ -96,7 +96,7 @@ const target = (rule: NftRule): string | undefined =>
 
 /** A type of note that neither nft(8) nor iptables(8) has a meaning for. */
 const NOTE = 0x50;
-const Made = { TABLE: 1, FORWARD: 2, CHAIN: 4 } as const;
+const Made = { TABLE: 1, FORWARD: 2, PODS: 4, ADMIN: 8 } as const;
 
 const note = (made: number): Uint8Array => Uint8Array.of(NOTE, 1, made);
 const madeBy = ({ userData }: NftRule): number | undefined =>
@@ -146,13 +146,12 @@ function accepting(kernel: Kernel, family: Family, ips: readonly Ip[], key: stri
   };
   if (!inChain(FORWARD).some((rule) => says(rule, toPods))) {
     const made =
-      (found === undefined ? Made.TABLE : 0) |
-      (lacks(FORWARD) ? Made.FORWARD : 0) |
-      (lacks(POD_CHAIN) ? Made.CHAIN : 0);
+      (found === undefined ? Made.TABLE : 0) | (lacks(FORWARD) ? Made.FORWARD : 0) | (lacks(POD_CHAIN) ? Made.PODS : 0);
     add(FORWARD, toPods, true, made);
   }
   if (!inChain(POD_CHAIN).some((rule) => says(rule, toAdmin(admin)))) {
-    add(POD_CHAIN, toAdmin(admin), true, lacks(admin) ? Made.CHAIN : 0);
+    // Noted twice: somebody may delete either of the two rules.
+    add(POD_CHAIN, toAdmin(admin), true, (lacks(admin) ? Made.ADMIN : 0) | (lacks(POD_CHAIN) ? Made.PODS : 0));
   }
   for (const wanted of ips.flatMap((ip) => rulesFor(ip, key))) {
     if (!inChain(POD_CHAIN).some((rule) => says(rule, wanted))) add(POD_CHAIN, wanted, false);
@@ -197,6 +196,7 @@ function remove(kernel: Kernel, addresses: readonly Ip[], rules: (ip: Ip) => Nft
   kernel.nftRevise(() =>
     families.flatMap(({ version, family }): NftChange[] => {
       const wanted = inFamily(version, addresses).flatMap(rules);
+      if (wanted.length === 0) return [];
       return removing(kernel, family, (rule) => wanted.some((expressions) => says(rule, expressions)));
     }),
   );
@@ -206,7 +206,6 @@ function removing(kernel: Kernel, family: Family, isOurs: (rule: NftRule) => boo
   const content = kernel.nftTable(family, TABLE);
   if (content === undefined) return [];
   const ours = content.rules.filter((rule) => rule.chain === POD_CHAIN && isOurs(rule));
-  if (ours.length === 0) return [];
   const rest = content.rules.filter((rule) => !ours.includes(rule));
   const at = { family, table: TABLE } as const;
   return [...ours.map((rule): NftChange => deleting(at, rule)), ...tidying(at, { ...content, rules: rest })];
@@ -225,23 +224,24 @@ function tidying(at: { readonly family: Family; readonly table: string }, left: 
   const inChain = (chain: string): readonly NftRule[] => left.rules.filter((rule) => rule.chain === chain);
   const leadingTo = (chain: string): readonly NftRule[] => left.rules.filter((rule) => target(rule) === chain);
   const jumps = leadingTo(POD_CHAIN);
-  const [jump] = jumps;
-  const made = jump === undefined ? undefined : madeBy(jump);
-  if (jump === undefined || jumps.length > 1 || made === undefined) return [];
   const admins = inChain(POD_CHAIN);
-  for (const rule of admins) {
-    const chain = target(rule);
-    if (chain === undefined || madeBy(rule) === undefined || inChain(chain).length > 0) return [];
+  const shared = [...jumps, ...admins];
+  let made = 0;
+  for (const rule of shared) {
+    const noted = madeBy(rule);
+    if (noted === undefined || jumps.length > 1) return [];
+    made |= noted;
   }
   const goes = new Set<string>();
   for (const rule of admins) {
     const chain = target(rule);
-    if (chain !== undefined && madeBy(rule) === Made.CHAIN && leadingTo(chain).length === 1) goes.add(chain);
+    if (chain === undefined || inChain(chain).length > 0) return [];
+    if (((madeBy(rule) ?? 0) & Made.ADMIN) !== 0 && leadingTo(chain).length === 1) goes.add(chain);
   }
-  if ((made & Made.CHAIN) !== 0) goes.add(POD_CHAIN);
-  const forwardGoes = (made & Made.FORWARD) !== 0 && inChain(FORWARD).length === 1 && leadingTo(FORWARD).length === 0;
-  if (forwardGoes) goes.add(FORWARD);
-  const changes = [jump, ...admins].map((rule) => deleting(at, rule));
+  if ((made & Made.PODS) !== 0) goes.add(POD_CHAIN);
+  const inForward = inChain(FORWARD).filter((rule) => !jumps.includes(rule));
+  if ((made & Made.FORWARD) !== 0 && inForward.length === 0 && leadingTo(FORWARD).length === 0) goes.add(FORWARD);
+  const changes = shared.map((rule) => deleting(at, rule));
   for (const chain of goes) changes.push({ op: "delete", ...at, what: "chain", chain });
   const isEmpty = left.chains.every((chain) => goes.has(chain));
   if ((made & Made.TABLE) !== 0 && isEmpty) changes.push({ op: "delete", ...at, what: "table" });

@@ -152,4 +152,24 @@ export const allowed: readonly Difference[] = [
     stories: /^sbr, (gateways|source hints)/,
     line: / ADD: pod routes: table (main|100): /,
   },
+  {
+    heading: "Packets that are dropped elsewhere",
+    stories: /^firewall, refused: .* drops/,
+    line: / ADD: answer: exit: 0 beside failed/,
+  },
+  {
+    heading: "What firewall does not know is refused",
+    stories: /^firewall, refused: a backend/,
+    line: / ADD: answer: exit: 0 beside failed/,
+  },
+  {
+    heading: "Firewall rules belong to an attachment",
+    stories: /^firewall, (an address that is used again|DEL without the result)/,
+    line: /CNI-FORWARD accepts from 10\.9\.0\.2: seen: /,
+  },
+  {
+    heading: "A policy goes with its last pod",
+    stories: /^firewall, a policy of pods that have gone/,
+    line: /pod 0 reaches 10\.8\.0\.3: seen: /,
+  },
 ];

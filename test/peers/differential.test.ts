@@ -17,6 +17,7 @@ import { allowed } from "./differences.ts";
 import { bandwidthStories } from "./stories/bandwidth.ts";
 import { bridgeStories } from "./stories/bridge.ts";
 import type { Named } from "./stories/common.ts";
+import { firewallStories } from "./stories/firewall.ts";
 import { otherStories } from "./stories/others.ts";
 import { sbrStories } from "./stories/routing.ts";
 import { tuningStories } from "./stories/tuning.ts";
@@ -25,6 +26,7 @@ const stories: readonly Named[] = [
   ...bridgeStories,
   ...otherStories,
   ...bandwidthStories,
+  ...firewallStories,
   ...sbrStories,
   ...tuningStories,
 ];

@@ -245,7 +245,7 @@ export function tell(story: Story, path: readonly string[], o: { left?: boolean 
  * loopback interface when it came up: all of that stays.
  */
 const standing =
-  /^routes: table local: anycast |^addresses: lo 127\.0\.0\.1\/8|^routes: table local: .*\bdev lo\b|^nft: (table (inet|bridge) {2}patchbay|(chain|rule) inet patchbay postrouting|map inet patchbay masq[46]|(chain|rule) bridge patchbay prerouting|map bridge patchbay macs)\b/;
+  /^routes: table local: anycast |^addresses: lo 127\.0\.0\.1\/8|^routes: table local: .*\bdev lo\b|^nft: (table (inet|bridge) {2}patchbay|(chain|rule) inet patchbay postrouting|(chain|rule) inet patchbay (isolation|deny)|map inet patchbay (masq[46]|isofrom|isoto)|(chain|rule) bridge patchbay prerouting|map bridge patchbay macs)\b/;
 
 /** What must be as before when all is done: on the node, and in the first pod while it exists. */
 function tidy(world: World, story: Story): Snapshot {
