@@ -16,7 +16,7 @@ mount --rbind /sys/fs/cgroup "$held"
 mount -t sysfs sysfs /sys
 mount --rbind "$held" /sys/fs/cgroup
 umount -l "$held" && rmdir "$held"
-for directory in /run/netns /run/patchbay /run/cni /run/containerd /var/lib/patchbay /var/lib/cni /etc/patchbay /etc/cni; do
+for directory in /run/netns /run/patchbay /run/cni /run/containerd /var/lib/patchbay /var/lib/cni /etc/patchbay /etc/cni /run/k8s.cni.cncf.io; do
   mkdir -p "$directory"
   mount -t tmpfs -o mode=755 node "$directory"
 done

@@ -8,6 +8,7 @@ import { formatResult } from "../cni/result.ts";
 import { emptyResult, type NetworkList, type Result } from "../cni/types.ts";
 import { NEWEST } from "../cni/version.ts";
 import type { AttachmentContext } from "../delegate/node.ts";
+import { RESOURCE_NAME } from "../multinet/nad.ts";
 import {
   choosesAddress,
   DEFAULT_NETWORK,
@@ -20,12 +21,13 @@ import { statusDocument, statusOf } from "../multinet/status.ts";
 import { type MetaConf, podAnnotations } from "../plan/conf.ts";
 import { type Attachment, makePlan, type Plan, type PlanInput, requireMaySelect } from "../plan/plan.ts";
 import { type Pod, podOf } from "../plan/pod.ts";
-import { type Author, refuseChosenAddress, refuseNodeFile } from "../policy/policy.ts";
+import { type Author, refuseChosenAddress, refuseChosenDevice, refuseNodeFile } from "../policy/policy.ts";
 import { type FoundNetwork, openNetworks } from "../source/networks.ts";
 import type { ContainerState } from "../state/container.ts";
 import type { Journal } from "../state/journal.ts";
 import { addChain, type Chain, openChain } from "./chain.ts";
 import { moveDefaultRoutes, type Routed } from "./default-route.ts";
+import { beginInfo, finishedInfo, withInfoFile } from "./device-info.ts";
 import type { PodNetns } from "./node.ts";
 import type { Operation } from "./operation.ts";
 import { isAlive } from "./pod.ts";
@@ -167,7 +169,7 @@ export function planPod(
     const author = authorOf(found);
     requirePolicy(selection, found, author);
     authors.push(author);
-    return { selection, list: found.list };
+    return { selection, list: found.list, resource: found.nad?.annotations[RESOURCE_NAME] };
   });
   const input: PlanInput = {
     invocation,
@@ -202,6 +204,7 @@ export function planPod(
   function requirePolicy(selection: Selection, found: FoundNetwork, author: Author): void {
     const refusal =
       (choosesAddress(selection) ? refuseChosenAddress(policy, namespace) : undefined) ??
+      (selection.deviceID === undefined ? undefined : refuseChosenDevice(policy, namespace)) ??
       (found.nad !== undefined && found.nad.config === undefined
         ? refuseNodeFile(policy, author, selection.name)
         : undefined);
@@ -253,6 +256,7 @@ export function attachAll(
     const made = opened.map(({ wanted: w, chain }, index) => {
       const journal = begin(w, context);
       journals.push(journal);
+      beginInfo(w.attachment, journal);
       const result = naming(w.attachment, () => addChain(chain, { ...attachmentContext(w, context), journal }));
       operation.step(index === 0 ? "default" : "secondaries");
       return { index, label: w.attachment.label, ifname: w.attachment.ifname, result };
@@ -261,7 +265,9 @@ export function attachAll(
     for (const [index, journal] of journals.entries()) {
       const result = results.get(index) ?? emptyResult;
       const { label, isDefault } = journal.header;
-      journal.commit(formatResult(result, NEWEST), statusOf(label, isDefault, result).map(statusDocument));
+      const attachment = wanted[index]?.attachment;
+      const info = attachment && finishedInfo(attachment, context.container.id);
+      journal.commit(formatResult(result, NEWEST), statusOf(label, isDefault, result, info).map(statusDocument));
     }
     operation.step("commit");
     return results;
@@ -338,7 +344,7 @@ function openWanted(wanted: Wanted, context: AttachContext): Chain {
         args: attachment.cniArgs,
         path: invocation.path,
       },
-      capabilityValues: attachment.capabilityValues,
+      capabilityValues: withInfoFile(attachment, context.container.id),
       ...(prevResult && { prevResult }),
     },
     attachmentContext(wanted, context),

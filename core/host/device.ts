@@ -40,7 +40,7 @@ function lives(owner: DeviceOwner, node: DeviceNode): boolean {
 /**
  * Takes a device for an attachment.
  *
- * @param intend Writes the undo step into the attachment's journal; called before anything else is written.
+ * @param intend Writes the undo step into the attachment's journal; called before anything else is written, be it a device that is refused then.
  * @param permit Asks the policy, by the name that an administrator knows the device by. @throws {CniError} 101
  * @throws {CniError} 7 for a device that is not there, 102 for one that somebody has, 104, 5
  */
@@ -52,6 +52,7 @@ export function takeDevice(
 ): FoundDevice {
   const found = findDevice(query, node) ?? lost(query, node);
   o.permit(found);
+  o.intend(found.key);
   const got = node.records.locked(found.key, { create: true }, (device) => {
     const before = currentRecord(device, node);
     if (before !== undefined && before.owner.key !== owner.key) {
@@ -65,7 +66,6 @@ export function takeDevice(
     if (now === undefined || now.key !== found.key) throw missing(query);
     if (before?.owner.key === owner.key) return now;
     requireHere(query, now, node);
-    o.intend(now.key);
     device.write(recordOf(now, owner, node));
     return now;
   });

@@ -1,5 +1,19 @@
 /** Links, `RTM_*LINK`. Source: linux/rtnetlink.h, linux/if_link.h */
-import { attrs, body, bytes, type Codec, cstr, type Into, i32, list, type Of, text, u8, u32 } from "../wire/codec.ts";
+import {
+  attrs,
+  body,
+  bytes,
+  type Codec,
+  cstr,
+  type Into,
+  i32,
+  list,
+  NESTED,
+  type Of,
+  text,
+  u8,
+  u32,
+} from "../wire/codec.ts";
 import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
 import { ipvlan } from "./kinds/ipvlan.ts";
@@ -49,7 +63,7 @@ const linkAttrs = attrs({
   txQueues: [31, u32],
   rxQueues: [32, u32],
   parentNetnsId: [37, i32], // IFLA_LINK_NETNSID: where `parent` is, when elsewhere
-  properties: [52, properties],
+  properties: [52 | NESTED, properties],
   allmulti: [61, u32], //       count, as promiscuity
 });
 

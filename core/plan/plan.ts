@@ -34,6 +34,8 @@ export interface Attachment {
   readonly cniArgs: CniArgs;
   /** The device that the network's resource gave the pod, or that the selection names. */
   readonly deviceID?: string;
+  /** The resource that the network's devices are of. */
+  readonly resource?: string;
 }
 
 /** Who has the default route of a family, once all is attached. */
@@ -60,6 +62,8 @@ export interface Plan {
 export interface SelectedNetwork {
   readonly selection: Selection;
   readonly list: NetworkList;
+  /** The resource that the network's devices are of. */
+  readonly resource?: string | undefined;
 }
 
 export interface PlanInput {
@@ -113,7 +117,7 @@ export function makePlan(input: PlanInput): Plan {
     );
   }
   // The default network is number 0 wherever it comes from, so the first selected network is net1.
-  for (const [index, { selection, list }] of input.selections.entries()) {
+  for (const [index, { selection, list, resource }] of input.selections.entries()) {
     const label = labelOf(selection);
     requireMaySelect(conf, pod, selection);
     const ifname = selection.interface ?? parseIfName(`net${index + 1}`);
@@ -122,6 +126,7 @@ export function makePlan(input: PlanInput): Plan {
     attachments.push({
       ...attachment(list, label, ifname, false, selection, runtime),
       capabilityValues: requestedValues(list, label, selection),
+      ...(resource === undefined ? {} : { resource }),
     });
   }
   return { ...(pod === undefined ? {} : { pod }), attachments, defaultRoutes: chooseRoutes(attachments, asked) };
@@ -144,10 +149,21 @@ function attachment(
     label,
     ifname,
     isDefault,
-    list: withArgs(list, label, selection),
+    list: withDevice(withArgs(list, label, selection), selection?.deviceID),
     cniArgs: delegateArgs(runtime, requests),
     ...(selection?.deviceID === undefined ? {} : { deviceID: selection.deviceID }),
   };
+}
+
+/** Plugins look for the device under either name, with the capability and without. */
+function withDevice(list: NetworkList, deviceID: string | undefined): NetworkList {
+  if (deviceID === undefined) return list;
+  const plugins = list.plugins.map((plugin) => {
+    // Go takes keys without regard to case, so a second "deviceid" would win over ours.
+    const rest = Object.entries(plugin).filter(([key]) => !["deviceid", "pcibusid"].includes(key.toLowerCase()));
+    return { ...Object.fromEntries(rest), deviceID, pciBusID: deviceID };
+  });
+  return { ...list, plugins };
 }
 
 /** The interface names of one pod, each with who has it. */

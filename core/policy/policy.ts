@@ -176,6 +176,13 @@ export function refuseChosenAddress(policy: Policy, namespace: string): Refusal 
   return refuse("choose an address", { namespace }, `Add ${show(namespace)} to "chosenAddresses" of the policy file`);
 }
 
+/** Whether a pod of `namespace` may name the device that it gets. */
+export function refuseChosenDevice(policy: Policy, namespace: string): Refusal {
+  if (!policy.strict || policy.trustedNamespaces.includes(namespace)) return undefined;
+  const remedy = `Let the pod ask for the network's resource, or add ${show(namespace)} to "trustedNamespaces"`;
+  return refuse("choose a device", { namespace }, remedy);
+}
+
 /** Whether a definition without a configuration may stand for a file of the node with its name. */
 export function refuseNodeFile(policy: Policy, author: Author, name: string): Refusal {
   if (trusts(policy, author)) return undefined;

@@ -84,6 +84,8 @@ export class Devices {
       try {
         return work(this.#device(key, dir));
       } finally {
+        // With what a killed writer left beside the record that it never finished.
+        if (this.#guard(key, () => this.#read(dir, key)) === undefined) dir.removeReplaced(RECORD);
         root.removeDir(name); // says no while there is a record
       }
     }

@@ -128,11 +128,10 @@ export const deviceTake = hostCall({
     let undo: number | undefined;
     const found = takeDevice(asked, owner, node, {
       intend: (key) => {
-        undo = guest.intend({ do: "device", device: key });
+        undo = takenBefore(guest, key) ?? guest.intend({ do: "device", device: key });
       },
       permit: (what) => permit(guest, what),
     });
-    undo ??= takenBefore(guest, found.key);
     remember(guest, found, undo);
     const { link } = found;
     const known = { target: device, borrowed: true, ...(undo === undefined ? {} : { undo }) } as const;
