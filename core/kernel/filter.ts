@@ -38,12 +38,15 @@ const comment = (text: string): NftExpression => {
   return { name: "match", match: { name: "comment", revision: 0, info } };
 };
 
-/** `struct xt_conntrack_mtinfo3` for RELATED and ESTABLISHED; three fields of it are not zero. */
-function related(): NftExpression {
+/**
+ * `struct xt_conntrack_mtinfo3` for RELATED, ESTABLISHED and, which the reference lacks, DNAT: whoever published a port of
+ * the node wants it to be reached from elsewhere.
+ */
+function expected(): NftExpression {
   const info = new Uint8Array(CONNTRACK_BYTES);
   const view = new DataView(info.buffer);
   view.setUint16(146, 1, true); // match_flags: XT_CONNTRACK_STATE
-  view.setUint16(150, 2 | 4, true); // state_mask: a bit for each of established and related
+  view.setUint16(150, 2 | 4 | 128, true); // state_mask: a bit for each of established, related and DNAT
   return { name: "match", match: { name: "conntrack", revision: 3, info } };
 }
 
@@ -70,7 +73,7 @@ function isAddress(which: "source" | "destination", ip: Ip): NftExpression[] {
 function rulesFor(ip: Ip, key?: string): NftExpression[][] {
   const end = [...(key === undefined ? [] : [comment(words(key))]), counter, verdict(Verdict.ACCEPT)];
   return [
-    [...isAddress("destination", ip), related(), ...end],
+    [...isAddress("destination", ip), expected(), ...end],
     [...isAddress("source", ip), ...end],
   ];
 }

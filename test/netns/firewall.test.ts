@@ -60,7 +60,7 @@ requires(...root, built)("firewall", () => {
     const lines = (address: string): string[] => [
       '-A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD',
       '-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j MY-ADMIN',
-      `-A CNI-FORWARD -d ${address} -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment "${comment}" -j ACCEPT`,
+      `-A CNI-FORWARD -d ${address} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment --comment "${comment}" -j ACCEPT`,
       `-A CNI-FORWARD -s ${address} -m comment --comment "${comment}" -j ACCEPT`,
     ];
     expect(saved).toEqual([...lines("10.7.0.2/32"), ...lines("fd00:7::2/128")]);

@@ -4,7 +4,7 @@
  * the nft ruleset, files. What the kernel counts or numbers (indexes, handles, counters, timers) is left out.
  */
 import { createHash } from "node:crypto";
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync, readlinkSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { parseIpJson, sh, TestNetns } from "./netns.ts";
 
@@ -236,6 +236,10 @@ function nftOf(text: string, out: ReadonlySet<string>): Entry[] {
   return entries;
 }
 
+const nsfsMagic = 0x6e736673;
+/** One that is held under a name: it looks like a file, and cannot be read. */
+const isNamespace = (path: string): boolean => path.startsWith("/run/netns/") && statfsSync(path).type === nsfsMagic;
+
 function filesOf(top: string, leaveOut: readonly RegExp[]): Entry[] {
   const entries: Entry[] = [];
   const visit = (path: string): void => {
@@ -247,6 +251,7 @@ function filesOf(top: string, leaveOut: readonly RegExp[]): Entry[] {
       if (path !== top) entries.push([path, `directory ${mode}`]);
       for (const name of readdirSync(path)) visit(join(path, name));
     } else if (stat.isSymbolicLink()) entries.push([path, `link to ${readlinkSync(path)}`]);
+    else if (isNamespace(path)) entries.push([path, "namespace"]);
     else if (stat.isFile()) {
       const hash = createHash("sha256").update(readFileSync(path)).digest("hex").slice(0, 12);
       entries.push([path, `file ${mode}, ${stat.size} bytes, ${hash}`]);
