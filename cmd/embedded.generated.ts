@@ -23,6 +23,8 @@ import sbrCode from "../build/guests/sbr.cwasm" with { type: "file" };
 import sbrManifest from "../build/guests/sbr.manifest" with { type: "text" };
 import sriovCode from "../build/guests/sriov.cwasm" with { type: "file" };
 import sriovManifest from "../build/guests/sriov.manifest" with { type: "text" };
+import tapCode from "../build/guests/tap.cwasm" with { type: "file" };
+import tapManifest from "../build/guests/tap.manifest" with { type: "text" };
 import tuningCode from "../build/guests/tuning.cwasm" with { type: "file" };
 import tuningManifest from "../build/guests/tuning.manifest" with { type: "text" };
 
@@ -41,6 +43,7 @@ export const files = {
     "route-override": { artifactPath: routeOverrideCode, manifestText: routeOverrideManifest },
     sbr: { artifactPath: sbrCode, manifestText: sbrManifest },
     sriov: { artifactPath: sriovCode, manifestText: sriovManifest },
+    tap: { artifactPath: tapCode, manifestText: tapManifest },
     tuning: { artifactPath: tuningCode, manifestText: tuningManifest },
   },
 } as const;

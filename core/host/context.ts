@@ -191,7 +191,8 @@ export class GuestContext {
   /** The name that the configuration gives for a role, and where that link is. */
   #named(role: NamedRole, rule: NamedLink): { readonly name: string; readonly in: Place } | undefined {
     const conf = this.setup.conf;
-    const where: Place = rule.inPodWhen !== undefined && conf[rule.inPodWhen] === true ? "pod" : "host";
+    const chosen = rule.inPodWhen !== undefined && conf[rule.inPodWhen] === true;
+    const where: Place = rule.inPod === true || chosen ? "pod" : "host";
     const name = conf[rule.key];
     if (typeof name === "string" && name !== "") return { name, in: where };
     if (!rule.orDefaultRoute || role !== "parent") return undefined;

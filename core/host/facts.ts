@@ -59,5 +59,5 @@ export function isBegun(own: OwnLink, link: Link): boolean {
   if (step.mac !== "") return step.mac === link.mac;
   // A kind that takes its parent's address.
   if (step.group !== undefined) return step.group === link.group;
-  return link.name === step.name || link.name === step.temporary; // written by a version that drew no group
+  return link.name === step.name || link.name === step.temporary; // a labelled tap, or written by a version that drew no group
 }

@@ -605,6 +605,31 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
       });
     });
 
+    describe("taps", () => {
+      const tap = { kind: "tap", name: "tap0", mac: macs.other, mtu: 1400, multiQueue: false } as const;
+      test("createLink() makes a tap that stays, with MAC, MTU and owners", () => {
+        const made = pod.createLink({ ...tap, multiQueue: true, owner: 1000, ownerGroup: 1001, up: true });
+        expect(made).toMatchObject({ kind: "tun", name: "tap0", mac: macs.other, mtu: 1400, up: true });
+        expect(made.data).toEqual({ tap: { multiQueue: true, owner: 1000, group: 1001 } });
+        expect(pod.linkByName("tap0")?.index).toBe(made.index);
+        expect(host.linkByName("tap0")).toBeUndefined();
+        expect(pod.deleteLink(made.index)).toBe(true);
+      });
+      test("createLink() makes a tap of nobody's", () => {
+        expect(pod.createLink(tap).data).toEqual({ tap: { multiQueue: false } });
+      });
+      test("createLink() takes no tap, and no other link, that is there", () => {
+        pod.createLink(tap);
+        expect(errnoOf(() => pod.createLink(tap))).toBe("EEXIST");
+        veth();
+        expect(errnoOf(() => pod.createLink({ ...tap, name: "eth0" }))).toBe("EEXIST");
+      });
+      test("createLink() leaves nothing of a tap that it cannot finish", () => {
+        expect(errnoOf(() => pod.createLink({ ...tap, mac: "01:00:00:00:00:01" }))).toBe("EADDRNOTAVAIL");
+        expect(pod.linkByName("tap0")).toBeUndefined();
+      });
+    });
+
     describe("traffic", () => {
       const bucket = { rate: 1_000_000, buffer: 1_562_500, limit: 125_000 };
       const ifb = (): Link => host.createLink({ kind: "ifb", name: "ifb7", mac: macs.other, mtu: 1400, up: true });

@@ -106,6 +106,8 @@ export interface LinkData {
   readonly vlanId?: number;
   /** Of a VRF. */
   readonly table?: number;
+  /** Of a tap; owner and group are absent where there is none. */
+  readonly tap?: { readonly multiQueue: boolean; readonly owner?: number; readonly group?: number };
 }
 
 interface LinkBasics {
@@ -175,7 +177,18 @@ export interface IfbSpec extends LinkBasics {
 }
 /** What is made on a link, and dies with it. */
 export type UpperSpec = MacvlanSpec | IpvlanSpec | VlanSpec;
-export type LinkSpec = VethSpec | BridgeSpec | UpperSpec | VrfSpec | DummySpec | IfbSpec;
+/** A link whose other end is a file. As a link it has the kind "tun", and it runs while somebody holds the file open. */
+export interface TapSpec extends LinkBasics {
+  readonly kind: "tap";
+  readonly multiQueue: boolean;
+  /** User and group that may open it, beside those with CAP_NET_ADMIN; anybody without both. */
+  readonly owner?: number | undefined;
+  readonly ownerGroup?: number | undefined;
+  readonly selinuxContext?: string | undefined;
+}
+/** What is made by a message. */
+export type MessageSpec = VethSpec | BridgeSpec | UpperSpec | VrfSpec | DummySpec | IfbSpec;
+export type LinkSpec = MessageSpec | TapSpec;
 
 export function isUpper(spec: LinkSpec): spec is UpperSpec {
   return spec.kind === "macvlan" || spec.kind === "ipvlan" || spec.kind === "vlan";

@@ -4,6 +4,7 @@ import { AddressFlag, type AddressMessage, type AddressRequest } from "../netlin
 import { BridgeFlag, type BridgeLinkMessage, type BridgeLinkRequest, VlanFlag } from "../netlink/bridge-vlan.ts";
 import { ipvlanModes } from "../netlink/kinds/ipvlan.ts";
 import { macvlanModes } from "../netlink/kinds/macvlan.ts";
+import { TAP } from "../netlink/kinds/tun.ts";
 import { type FoundLink, LinkFlag, type LinkRequest } from "../netlink/link.ts";
 import { Family } from "../netlink/message.ts";
 import { type NeighbourMessage, type NeighbourRequest, NeighbourState } from "../netlink/neighbour.ts";
@@ -26,7 +27,7 @@ import {
   type LinkAddress,
   type LinkChange,
   type LinkData,
-  type LinkSpec,
+  type MessageSpec,
   type Neighbour,
   type Route,
   type Rule,
@@ -49,7 +50,7 @@ export function macBytes(doing: string, mac: string): Uint8Array {
 }
 
 /** The message that makes a link. `here` and `peer` are descriptors of the namespaces the ends are born in. */
-export function newLink(doing: string, spec: LinkSpec, fds: { here?: number; peer?: number }): LinkRequest {
+export function newLink(doing: string, spec: MessageSpec, fds: { here?: number; peer?: number }): LinkRequest {
   const up = spec.up === true ? LinkFlag.UP : 0;
   return {
     flags: up,
@@ -66,7 +67,7 @@ export function newLink(doing: string, spec: LinkSpec, fds: { here?: number; pee
   };
 }
 
-function linkInfo(doing: string, spec: LinkSpec, peerFd: number | undefined): NonNullable<LinkRequest["info"]> {
+function linkInfo(doing: string, spec: MessageSpec, peerFd: number | undefined): NonNullable<LinkRequest["info"]> {
   switch (spec.kind) {
     case "veth": {
       const { name, mac, mtu } = spec.peer;
@@ -171,6 +172,7 @@ export function toLink(m: FoundLink): Link {
 }
 
 function linkData(info: FoundLink["info"]): LinkData | undefined {
+  if (info?.tun !== undefined) return tapData(info.tun);
   if (info?.bridge !== undefined) return { vlanFiltering: info.bridge.vlanFiltering === 1 };
   if (info?.vlan !== undefined) return info.vlan.id === undefined ? {} : { vlanId: info.vlan.id };
   if (info?.vrf !== undefined) return info.vrf.table === undefined ? {} : { table: info.vrf.table };
@@ -182,6 +184,18 @@ function linkData(info: FoundLink["info"]): LinkData | undefined {
   const mode = wordOf(macvlanModes, info.macvlan.mode);
   const bcQueueLength = info.macvlan.broadcastQueueLength;
   return { ...(mode === undefined ? {} : { mode }), ...(bcQueueLength === undefined ? {} : { bcQueueLength }) };
+}
+
+function tapData(found: NonNullable<NonNullable<FoundLink["info"]>["tun"]>): LinkData | undefined {
+  const { type, multiQueue, owner, group } = found;
+  if (type !== TAP) return undefined;
+  return {
+    tap: {
+      multiQueue: multiQueue === 1,
+      ...(owner === undefined ? {} : { owner }),
+      ...(group === undefined ? {} : { group }),
+    },
+  };
 }
 
 // --- Addresses -------------------------------------------------------------------------------------------------------

@@ -33,11 +33,12 @@ import { CLONED, route } from "../netlink/route.ts";
 import { rule } from "../netlink/rule.ts";
 import { filter, type QdiscMessage, qdisc } from "../netlink/traffic.ts";
 import { deadlineIn, monotonicMs, sleepMs } from "../sys/clock.ts";
-import { Errno } from "../sys/error.ts";
+import { Errno, SysError } from "../sys/error.ts";
 import { NetlinkSocket } from "../sys/netlink-socket.ts";
 import type { Netns } from "../sys/netns.ts";
 import { PacketSocket, type Packets, sendRaw } from "../sys/packet.ts";
 import { readProcSys, writeProcSys, writeProcSysAll } from "../sys/proc.ts";
+import { makeLabelledTap, makeTap } from "../sys/tun.ts";
 import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
 import { deleteRequest as deleteFlow, isOf as isFlowOf, listRequests } from "./conntrack.ts";
 import {
@@ -61,6 +62,7 @@ import {
   type RouteFilter,
   type Rule,
   type SysctlSetting,
+  type TapSpec,
   type TokenBucket,
   type UdpFlows,
   type VirtualFunction,
@@ -163,6 +165,7 @@ class RealKernel implements Kernel {
   createLink(spec: LinkSpec): Link {
     const doing = `create ${spec.kind} "${spec.name}"`;
     checkName(doing, spec.name);
+    if (spec.kind === "tap") return this.#createTap(doing, spec);
     if (spec.kind === "veth") checkName(doing, spec.peer.name);
     const born = isUpper(spec) ? real(doing, spec.in) : undefined;
     const peer = spec.kind === "veth" ? real(doing, spec.peer.in) : undefined;
@@ -194,6 +197,32 @@ class RealKernel implements Kernel {
       throw thrown;
     }
     return { ...made, alias: spec.alias };
+  }
+
+  /** Born without the rest of what it needs, which it gets before it stays; a labelled one stays from the beginning. */
+  #createTap(doing: string, spec: TapSpec): Link {
+    const { name, mac, mtu, up, alias, master, group, txQueueLength, multiQueue, owner, selinuxContext: label } = spec;
+    if (this.linkByName(name) !== undefined) throw new KernelError(doing, Errno.EEXIST);
+    const change = { mac, mtu, up, alias, master, group, txQueueLength };
+    const finish = (): void => {
+      const made = this.linkByName(name);
+      if (made === undefined) throw new KernelError(doing, Errno.ENODEV, "it was made, and taken away at once");
+      if (Object.values(change).some((value) => value !== undefined)) this.setLink(made.index, change);
+    };
+    const options = { name, multiQueue, owner, group: spec.ownerGroup };
+    try {
+      if (label === undefined) makeTap(this.#ns, options, finish);
+      else {
+        makeLabelledTap(this.#ns, options, label);
+        finish();
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof SysError)) throw thrown;
+      throw new KernelError(doing, thrown.errno === Errno.EBUSY ? Errno.EEXIST : thrown.errno, thrown.message);
+    }
+    const made = this.linkByName(name);
+    if (made === undefined) throw new KernelError(doing, Errno.ENODEV, "it was made, and taken away at once");
+    return made;
   }
 
   linkByName(name: string): Link | undefined {

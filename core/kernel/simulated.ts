@@ -443,6 +443,16 @@ class SimulatedKernel implements Kernel {
         return this.#makeUpper(doing, spec, basic, home);
       case "vrf":
         return home.add({ ...basic, data: { table: spec.table } });
+      case "tap": {
+        const { multiQueue, owner, ownerGroup: group } = spec;
+        if (spec.selinuxContext !== undefined) throw new KernelError(doing, Errno.EOPNOTSUPP);
+        const tap = {
+          multiQueue,
+          ...(owner === undefined ? {} : { owner }),
+          ...(group === undefined ? {} : { group }),
+        };
+        return home.add({ ...basic, kind: "tun", data: { tap } });
+      }
       case "dummy":
       case "ifb":
         return home.add(basic);

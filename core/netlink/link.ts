@@ -18,6 +18,7 @@ import { bridge } from "./kinds/bridge.ts";
 import { bridgePort } from "./kinds/bridge-port.ts";
 import { ipvlan } from "./kinds/ipvlan.ts";
 import { macvlan } from "./kinds/macvlan.ts";
+import { tun } from "./kinds/tun.ts";
 import { veth } from "./kinds/veth.ts";
 import { vlan } from "./kinds/vlan.ts";
 import { vrf } from "./kinds/vrf.ts";
@@ -96,6 +97,7 @@ export const foundLink = body(
         ipvlan: [2, ipvlan, { when: ["kind", "ipvlan"] }],
         vlan: [2, vlan, { when: ["kind", "vlan"] }],
         vrf: [2, vrf, { when: ["kind", "vrf"] }],
+        tun: [2, tun, { when: ["kind", "tun"] }],
         portKind: [4, text],
         bridgePort: [5, attrs({ hairpin: [4, u8], isolated: [33, u8] }), { when: ["portKind", "bridge"] }],
       }),

@@ -34,6 +34,8 @@ export interface NamedLink {
   readonly key: string;
   /** When the key is absent, the link of the default route stands in. */
   readonly orDefaultRoute: boolean;
+  /** The link is always looked for in the pod's namespace. */
+  readonly inPod?: boolean | undefined;
   /** Boolean key of the configuration: when true the link is looked for in the pod's namespace. */
   readonly inPodWhen?: string | undefined;
 }
@@ -101,6 +103,7 @@ const namedLink = {
   keys: {
     key: { type: "string", format: "key", required: true, doc: "Key of the configuration that holds the name" },
     orDefaultRoute: { type: "boolean", default: false, doc: "Without a name, the link of the default route" },
+    inPod: { type: "boolean", doc: "The link is in the pod" },
     inPodWhen: { type: "string", format: "key", doc: "Boolean key: when true the link is in the pod" },
   },
 } as const satisfies Schema;

@@ -20,6 +20,7 @@ import type { Named } from "./stories/common.ts";
 import { firewallStories } from "./stories/firewall.ts";
 import { otherStories } from "./stories/others.ts";
 import { sbrStories } from "./stories/routing.ts";
+import { tapStories } from "./stories/tap.ts";
 import { tuningStories } from "./stories/tuning.ts";
 
 const stories: readonly Named[] = [
@@ -28,6 +29,7 @@ const stories: readonly Named[] = [
   ...bandwidthStories,
   ...firewallStories,
   ...sbrStories,
+  ...tapStories,
   ...tuningStories,
 ];
 const told = (part: Part): Named[] => stories.filter((named) => part === "reference" || !named.newer);

@@ -3,9 +3,10 @@ import { show } from "../../base/brand.ts";
 import { CniError, Code } from "../../base/error.ts";
 import { derive } from "../../base/hash.ts";
 import { formatMac } from "../../base/ip.ts";
-import { isUpper, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
+import { isUpper, KernelError, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Place } from "../../state/entries.ts";
+import { Errno } from "../../sys/error.ts";
 import { creating, hostCall } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 import type { LinkStep } from "../facts.ts";
@@ -182,18 +183,22 @@ function createOwn(guest: GuestContext, r: Create, name: string): Created {
   const group = inherits ? randomGroup() : undefined;
   const spec: LinkSpec = { ...specFor(guest, r, name, address), ...(group === undefined ? {} : { group }) };
   const marks = { ...(temporary === undefined ? {} : { temporary }), ...(group === undefined ? {} : { group }) };
-  const undo = begin(guest, r.in, name, r.kind, address, marks);
+  // The program that makes a labelled tap gives it an address of its own first, so until then its name has to tell.
+  const born = r.kind === "tap" && r.selinuxContext ? "" : address;
+  if (born !== address && guest.kernel(r.in).linkByName(name) !== undefined) {
+    throw new KernelError(`create tap "${name}"`, Errno.EEXIST); // not to be taken for ours
+  }
+  const undo = begin(guest, r.in, name, r.kind === "tap" ? "tun" : r.kind, born, marks);
   const kernel = guest.kernel(r.in);
   let link: Link;
   if (parent !== undefined && temporary !== undefined && isUpper(spec)) {
-    const born = { ...spec, in: kernel };
     const there = guest.kernel(parent.in);
     try {
-      link = there.createLink(born);
+      link = there.createLink({ ...spec, in: kernel });
     } catch (thrown) {
       if (!isTaken(thrown)) throw thrown;
       // Taken in the pod, or up to Linux 6.12 where it comes from: under another name the kernel makes it for certain.
-      link = there.createLink({ ...born, name: temporary });
+      link = there.createLink({ ...spec, in: kernel, name: temporary });
     }
   } else link = kernel.createLink(spec);
   guest.made(undo, r.in, link);

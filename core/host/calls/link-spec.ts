@@ -9,7 +9,7 @@ import { bad, mac, mtu, place } from "./link-common.ts";
 export const createRequest = {
   kind: {
     type: "string",
-    enum: ["veth", "bridge", "macvlan", "ipvlan", "vlan", "vrf", "dummy", "ifb"],
+    enum: ["veth", "bridge", "macvlan", "ipvlan", "vlan", "vrf", "dummy", "ifb", "tap"],
     required: true,
   },
   in: { ...place, default: "pod", doc: "Where it is made" },
@@ -37,6 +37,10 @@ export const createRequest = {
   vlan: { type: "integer", min: 0, max: 4094, doc: "Number of a VLAN" },
   table: { type: "integer", min: 1, max: 4_294_967_295, doc: "Routing table of a VRF" },
   vlanFiltering: { type: "boolean", doc: "Of a bridge" },
+  multiQueue: { type: "boolean", doc: "Of a tap" },
+  owner: { type: "integer", min: 0, max: 4_294_967_294, doc: "User id that may open a tap" },
+  ownerGroup: { type: "integer", min: 0, max: 4_294_967_294, doc: "Group id that may open a tap" },
+  selinuxContext: { type: "string", maxLength: 255, doc: "Label of a tap" },
   peer: {
     type: "object",
     keys: {
@@ -72,6 +76,7 @@ export function checkKind(r: Create): void {
     throw bad("link_create", "table", "expected the number of a routing table");
   if (r.kind === "ipvlan" && r.mac !== undefined)
     throw bad("link_create", "mac", "expected none: an ipvlan has its parent's");
+  if (r.kind === "tap" && r.in !== "pod") throw bad("link_create", "in", 'expected "pod": a tap is the pod\'s');
   const modes = r.kind === "macvlan" ? macvlanModes : r.kind === "ipvlan" ? ipvlanModes : {};
   if (r.mode !== undefined && !isKey(modes, r.mode)) {
     const words = Object.keys(modes).map((word) => `"${word}"`);
@@ -112,6 +117,15 @@ export function specFor(guest: GuestContext, r: Create, name: string, address: s
       return { ...common, kind: "vlan", parent, id: r.vlan ?? 0 };
     case "vrf":
       return { ...common, kind: "vrf", table: r.table ?? 0 };
+    case "tap":
+      return {
+        ...common,
+        kind: "tap",
+        multiQueue: r.multiQueue ?? false,
+        ...(r.owner === undefined ? {} : { owner: r.owner }),
+        ...(r.ownerGroup === undefined ? {} : { ownerGroup: r.ownerGroup }),
+        ...(r.selinuxContext ? { selinuxContext: r.selinuxContext } : {}),
+      };
     default:
       return { ...common, kind: r.kind === "ifb" ? "ifb" : "dummy" };
   }

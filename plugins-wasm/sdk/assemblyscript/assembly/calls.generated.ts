@@ -742,6 +742,14 @@ export class LinkCreate {
   table: i64 = ABSENT;
   /** Of a bridge */
   vlanFiltering: i32 = UNSET;
+  /** Of a tap */
+  multiQueue: i32 = UNSET;
+  /** User id that may open a tap */
+  owner: i64 = ABSENT;
+  /** Group id that may open a tap */
+  ownerGroup: i64 = ABSENT;
+  /** Label of a tap */
+  selinuxContext: string | null = null;
   /** The other end of a veth */
   peer: LinkCreatePeer | null = null;
 
@@ -759,6 +767,10 @@ export class LinkCreate {
     w.integer("vlan", this.vlan);
     w.integer("table", this.table);
     w.flag("vlanFiltering", this.vlanFiltering);
+    w.flag("multiQueue", this.multiQueue);
+    w.integer("owner", this.owner);
+    w.integer("ownerGroup", this.ownerGroup);
+    w.text("selinuxContext", this.selinuxContext);
     const peer_ = this.peer;
     if (peer_) {
       w.beginObject("peer");
