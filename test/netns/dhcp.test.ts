@@ -1,6 +1,6 @@
 /** dhcp as IPAM: ADD, CHECK, DEL, with Debian's dnsmasq and a scripted server behind macvlan and bridge. */
 import { expect, test } from "bun:test";
-import { cpSync, readdirSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DhcpLeases, type DhcpRecord } from "../../core/state/dhcp.ts";
 import { readTrace, straceArgv } from "../fault/strace.ts";
@@ -211,33 +211,44 @@ requires(
     site.node.ok("DEL", call(pod, { conf }));
   });
 
-  test("ADD is killed at each call by which it leases: DEL leaves nothing here, and nothing at the server", async () => {
+  test("ADD, or DEL, is killed at each call about the lease: DEL leaves nothing here, and nothing at the server", async () => {
     using site = await DhcpSite.create();
     const server = await site.dnsmasq();
     using pod = TestNetns.create("pod");
     const conf = macvlan();
     const trace = join(site.node.directory, "trace");
-    const add = (at?: Parameters<typeof straceArgv>[1]) => {
+    const traced = (command: "ADD" | "DEL", at?: Parameters<typeof straceArgv>[1]) => {
       const { node } = site;
       const under = [...node.inside(), ...straceArgv(trace, at)];
       const env = { containerId: "c1", ifname: "net1", netns: pod, args: podArgs };
-      cni({ plugin: join(node.bin, "patchbay"), command: "ADD", node: node.netns, stdin: conf, under, ...env });
+      cni({ plugin: join(node.bin, "patchbay"), command, node: node.netns, stdin: conf, under, ...env });
     };
-    add();
-    site.node.ok("DEL", call(pod, { conf }));
-    const { calls } = readTrace(trace, "/run/patchbay");
-    const points = calls.filter(({ text }) => /patchbay\/dhcp|AF_PACKET|\.journal/.test(text));
-    expect(points.length).toBeGreaterThan(20);
-    let leased = 0;
-    for (const { kind, when, text } of points) {
-      add({ kind, when });
-      leased += server.leases.length;
+    const pointsOf = (command: "ADD" | "DEL") => {
+      traced(command);
+      const { calls } = readTrace(trace, command === "ADD" ? "/run/patchbay" : "");
+      return calls.filter(({ text }) => /patchbay\/dhcp|AF_PACKET|\.journal/.test(text));
+    };
+    const clean = async (text: string) => {
       site.node.ok("DEL", call(pod, { conf }));
       await until(() => server.leases.length === 0);
       expect([text, site.records(), pod.ipJson("link").length]).toEqual([text, [], 1]);
       site.node.ok("DEL", call(pod, { conf }));
+    };
+    const [ofAdd, ofDel] = [pointsOf("ADD"), pointsOf("DEL")];
+    expect(ofAdd.length).toBeGreaterThan(20);
+    expect(ofDel.length).toBeGreaterThan(3);
+    let leased = 0;
+    for (const { kind, when, text } of ofAdd) {
+      traced("ADD", { kind, when });
+      leased += server.leases.length;
+      await clean(text);
     }
     expect(leased).toBeGreaterThan(0);
+    for (const { kind, when, text } of ofDel) {
+      site.node.ok("ADD", call(pod, { conf }));
+      traced("DEL", { kind, when });
+      await clean(text);
+    }
     expectNothing(site, pod);
   }, 120_000);
 
@@ -282,6 +293,38 @@ requires(
     expect(site.node.run(patchbay, "gc")).toContain("removed");
     expectNothing(site);
     site.node.ok("DEL", call(undefined, { conf }));
+  });
+
+  test("a worker does it too, holds nothing of the pod afterwards, and stops when it is asked to", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.scripted();
+    site.node.link("dhcp");
+    using worker = await site.node.worker();
+    using pod = TestNetns.create("pod");
+    const conf = macvlan();
+    site.node.ok("ADD", call(pod, { conf }));
+    site.node.ok("DEL", call(pod, { conf }));
+    for (let i = 0; i < 3; i++) {
+      site.node.ok("ADD", call(pod, { conf }));
+      // By its own name, as a CNI binary would call it, on the interface that is there.
+      site.node.ok("ADD", call(pod, { conf: { ...conf, name: "other" }, as: "dhcp" }));
+      site.node.ok("DEL", call(pod, { conf: { ...conf, name: "other" }, as: "dhcp" }));
+      site.node.ok("DEL", call(pod, { conf }));
+    }
+    const links = readdirSync(`/proc/${worker.pid}/fd`).map((fd) => readlinkSync(`/proc/${worker.pid}/fd/${fd}`));
+    const own = readlinkSync(`/proc/${worker.pid}/ns/net`);
+    expect(links.filter((target) => target.startsWith("net:") && target !== own)).toEqual([]);
+    expect(links.length).toBeLessThan(20);
+    expectNothing(site, pod);
+    server.script({ address: "192.168.50.30", server: SERVER, request: "silent" });
+    const before = server.heard.length;
+    const add = site.node.start("ADD", call(pod, { conf }));
+    await until(() => server.heard.slice(before).includes("REQUEST"));
+    add.kill("SIGTERM");
+    await add.answer;
+    await until(() => server.heard.at(-1) === "RELEASE");
+    site.node.ok("DEL", call(pod, { conf }));
+    expectNothing(site, pod);
   });
 
   test("DEL with the namespace gone drops the lease", async () => {
