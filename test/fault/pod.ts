@@ -93,12 +93,17 @@ export class FaultNode implements Disposable {
         defaultNetwork: {
           cniVersion: "1.0.0",
           name: "default",
-          type: "bridge",
-          bridge: "fault0",
-          isGateway: true,
-          ipMasq: true,
-          macspoofchk: true,
-          ipam: { type: "host-local", ranges: [[{ subnet: "10.78.0.0/24" }]], routes: [{ dst: "0.0.0.0/0" }] },
+          plugins: [
+            {
+              type: "bridge",
+              bridge: "fault0",
+              isGateway: true,
+              ipMasq: true,
+              macspoofchk: true,
+              ipam: { type: "host-local", ranges: [[{ subnet: "10.78.0.0/24" }]], routes: [{ dst: "0.0.0.0/0" }] },
+            },
+            { type: "firewall", ingressPolicy: "isolated" },
+          ],
         },
       },
     };

@@ -212,6 +212,9 @@ requires(...root, built)("firewall", () => {
     const sees = (from: TestNetns, to: TestNetns, is: boolean): boolean[] =>
       (["inet", "inet6"] as const).map((family) => answers(from, address(to, family), is));
     const same = ingressPolicy === "same-bridge";
+    // What a bridge hands from port to port is not iptables' business on every node.
+    const bridged = ["iptables", "ip6tables"].map((name) => `/proc/sys/net/bridge/bridge-nf-call-${name}`);
+    netns.run("sh", "-c", bridged.map((path) => `[ ! -e ${path} ] || echo 0 > ${path}`).join("; "));
     expect(["a>b", ...sees(a, b, same)]).toEqual(["a>b", same, same]);
     expect(["a>c", ...sees(a, c, false)]).toEqual(["a>c", false, false]);
     expect(["c>a", ...sees(c, a, false)]).toEqual(["c>a", false, false]);

@@ -27,6 +27,8 @@ import {
 
 const FIREWALLD = "firewalld";
 const IPTABLES = "iptables";
+/** The host's code for what the kernel does not have. */
+const NO_SUCH_LINK = 123;
 
 /** The backend of the configuration, or what the node has. */
 function backend(): string {
@@ -112,10 +114,11 @@ function isolatedLink(result: Result, policy: string): string {
 
 /** The node's end of the pod's veth where that is a port of a bridge; null when there is none. */
 function bridgePort(): Answer | null {
-  const pod = linkOpen({ "in": "pod", name: ifname() });
-  if (pod.failed || pod.str("kind") != "veth") return null;
-  const port = linkOpen({ peerOf: pod.link });
-  return port.failed || port.int("master", 0) == 0 ? null : port;
+  const pod = linkOpen({ "in": "pod", name: ifname() }).must();
+  if (pod.str("kind") != "veth") return null;
+  const port = linkOpen({ "in": "host", peerOf: pod.link });
+  if (port.failed && port.code == NO_SUCH_LINK) return null;
+  return port.must().int("master", 0) == 0 ? null : port;
 }
 
 /** nft has no say in what a bridge hands from port to port: that is the ports' own flag. */
