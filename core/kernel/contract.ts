@@ -748,6 +748,39 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         expect(isPresent(host, masq)).toBe(false);
         expect(isPresent(host, masquerade("a1", [cidr("10.1.0.5/24"), cidr("fd00::5/64")]))).toBe(false);
       });
+      test("rules go before or after the others, have handles and notes, and go by their handle", () => {
+        const at = { family: "inet", table: "mine" } as const;
+        const rule = { op: "add", ...at, what: "rule", chain: "c", expressions: [{ name: "counter" }] } as const;
+        const note = Uint8Array.of(0x50, 1, 7);
+        expect(host.nftTable("inet", "mine")).toBeUndefined();
+        host.nft([{ op: "add", ...at, what: "table" }, { op: "add", ...at, what: "chain", chain: "c" }, rule]);
+        host.nft([{ ...rule, first: true, userData: note }]);
+        const { chains, rules: [first, second] = [] } = host.nftTable("inet", "mine") ?? {};
+        expect(chains).toEqual(["c"]);
+        expect([first?.chain, first?.userData, second?.userData]).toEqual(["c", note, undefined]);
+        host.nftRevise(() => [{ op: "delete", ...at, what: "rule", chain: "c", handle: first?.handle ?? 0n }]);
+        expect(host.nftTable("inet", "mine")?.rules.map(({ handle }) => handle)).toEqual([second?.handle ?? 0n]);
+        const gone = { op: "delete", ...at, what: "rule", chain: "c", handle: first?.handle ?? 0n } as const;
+        expect(errnoOf(() => host.nftRevise(() => [gone]))).toBe("ENOENT");
+        host.nftRevise(() => []);
+      });
+      test("nftForwardChains() tells who hooks in there, and who drops", () => {
+        const chain = (family: "inet" | "ip6", table: string, drops: boolean): void => {
+          const base = { type: "filter", hook: "forward", priority: 5, drops } as const;
+          host.nft([
+            { op: "add", family, table, what: "table" },
+            { op: "add", family, table, what: "chain", chain: "f", base },
+            { op: "add", family, table, what: "chain", chain: "other" },
+          ]);
+        };
+        expect(host.nftForwardChains()).toEqual([]);
+        chain("inet", "mine", true);
+        chain("ip6", "yours", false);
+        expect(host.nftForwardChains()).toEqual([
+          { family: "inet", table: "mine", chain: "f", priority: 5, drops: true },
+          { family: "ip6", table: "yours", chain: "f", priority: 5, drops: false },
+        ]);
+      });
       test("nft() does all or nothing, and an error names the object", () => {
         const at = { family: "inet", table: "mine" } as const;
         const changes: NftChange[] = [
