@@ -21,6 +21,9 @@ requires(...root, built)("firewall", () => {
   });
   afterEach(() => site?.[Symbol.dispose]());
 
+  /** Tables of ours, which stay when they are empty. */
+  const ours = /table \w+ patchbay \{[\s\S]*?\n\}\n/g;
+
   const dropByNft = (): void => {
     for (const program of ["iptables-nft", "ip6tables-nft"]) netns.run(program, "-P", "FORWARD", "DROP");
   };
@@ -102,6 +105,23 @@ requires(...root, built)("firewall", () => {
     ok("CHECK", { pod: young, container: "c2", conf });
     ok("DEL", { pod: young, container: "c2", conf });
     expect(site.saved()).toEqual([]);
+  });
+
+  test("many pods at once, in and out", async () => {
+    dropByNft();
+    const before = site.rules().replace(ours, "");
+    const conf = site.conf({ ingressPolicy: "same-bridge" });
+    const pods = Array.from({ length: 24 }, (_, i) => ({ pod: site.pod(), container: `c${i}`, conf }));
+    const all = async (command: "ADD" | "DEL"): Promise<void> => {
+      const answers = await Promise.all(pods.map((o) => site.node.start(command, o).answer));
+      expect(answers.filter(({ exit }) => exit !== 0).map(({ stdout }) => stdout)).toEqual([]);
+    };
+    await all("ADD");
+    expect(site.saved().filter((line) => line.includes("patchbay"))).toHaveLength(24 * 4);
+    for (const { pod } of pods.slice(0, 3)) expect(site.reaches(pod, true)).toEqual([true, true]);
+    await all("DEL");
+    expect(site.rules().replace(ours, "")).toBe(before);
+    expect(site.rules()).not.toContain("iso-br");
   });
 
   test("DEL with the pod, its rules or their table gone", () => {
@@ -202,7 +222,7 @@ requires(...root, built)("firewall", () => {
 
   test.each(["same-bridge", "isolated"])("ingressPolicy %s: whom pods reach", (ingressPolicy) => {
     dropByNft();
-    const before = site.rules().replace(/table \w+ patchbay \{[\s\S]*?\n\}\n/g, "");
+    const before = site.rules().replace(ours, "");
     const pods = ["a", "b", "c", "d"].map((name) => site.pod(name));
     const [a, b, c, d] = pods as [TestNetns, TestNetns, TestNetns, TestNetns];
     const confs = [site.conf({ ingressPolicy }), site.conf({ ingressPolicy }), site.conf({ ingressPolicy }, 8)];
@@ -232,7 +252,7 @@ requires(...root, built)("firewall", () => {
     for (const [i, conf] of [...confs, open].entries())
       ok("DEL", { pod: pods[i] as TestNetns, container: `c${i}`, conf });
     expect(site.rules()).not.toContain("iso-br");
-    expect(site.rules().replace(/table \w+ patchbay \{[\s\S]*?\n\}\n/g, "")).toBe(before);
+    expect(site.rules().replace(ours, "")).toBe(before);
   });
 
   test("a policy needs a link of the node", () => {
