@@ -5,10 +5,14 @@ import bandwidthCode from "../build/guests/bandwidth.cwasm" with { type: "file" 
 import bandwidthManifest from "../build/guests/bandwidth.manifest" with { type: "text" };
 import bridgeCode from "../build/guests/bridge.cwasm" with { type: "file" };
 import bridgeManifest from "../build/guests/bridge.manifest" with { type: "text" };
+import dummyCode from "../build/guests/dummy.cwasm" with { type: "file" };
+import dummyManifest from "../build/guests/dummy.manifest" with { type: "text" };
 import firewallCode from "../build/guests/firewall.cwasm" with { type: "file" };
 import firewallManifest from "../build/guests/firewall.manifest" with { type: "text" };
 import hostDeviceCode from "../build/guests/host-device.cwasm" with { type: "file" };
 import hostDeviceManifest from "../build/guests/host-device.manifest" with { type: "text" };
+import ipvlanCode from "../build/guests/ipvlan.cwasm" with { type: "file" };
+import ipvlanManifest from "../build/guests/ipvlan.manifest" with { type: "text" };
 import loopbackCode from "../build/guests/loopback.cwasm" with { type: "file" };
 import loopbackManifest from "../build/guests/loopback.manifest" with { type: "text" };
 import macvlanCode from "../build/guests/macvlan.cwasm" with { type: "file" };
@@ -27,6 +31,8 @@ import tapCode from "../build/guests/tap.cwasm" with { type: "file" };
 import tapManifest from "../build/guests/tap.manifest" with { type: "text" };
 import tuningCode from "../build/guests/tuning.cwasm" with { type: "file" };
 import tuningManifest from "../build/guests/tuning.manifest" with { type: "text" };
+import vlanCode from "../build/guests/vlan.cwasm" with { type: "file" };
+import vlanManifest from "../build/guests/vlan.manifest" with { type: "text" };
 
 export const files = {
   libgcc,
@@ -34,8 +40,10 @@ export const files = {
   plugins: {
     bandwidth: { artifactPath: bandwidthCode, manifestText: bandwidthManifest },
     bridge: { artifactPath: bridgeCode, manifestText: bridgeManifest },
+    dummy: { artifactPath: dummyCode, manifestText: dummyManifest },
     firewall: { artifactPath: firewallCode, manifestText: firewallManifest },
     "host-device": { artifactPath: hostDeviceCode, manifestText: hostDeviceManifest },
+    ipvlan: { artifactPath: ipvlanCode, manifestText: ipvlanManifest },
     loopback: { artifactPath: loopbackCode, manifestText: loopbackManifest },
     macvlan: { artifactPath: macvlanCode, manifestText: macvlanManifest },
     portmap: { artifactPath: portmapCode, manifestText: portmapManifest },
@@ -45,5 +53,6 @@ export const files = {
     sriov: { artifactPath: sriovCode, manifestText: sriovManifest },
     tap: { artifactPath: tapCode, manifestText: tapManifest },
     tuning: { artifactPath: tuningCode, manifestText: tuningManifest },
+    vlan: { artifactPath: vlanCode, manifestText: vlanManifest },
   },
 } as const;

@@ -195,7 +195,15 @@ export class GuestContext {
     const where: Place = rule.inPod === true || chosen ? "pod" : "host";
     const name = conf[rule.key];
     if (typeof name === "string" && name !== "") return { name, in: where };
-    if (!rule.orDefaultRoute || role !== "parent") return undefined;
+    if (role !== "parent") return undefined;
+    // Later operations get the result of the whole list, in which that interface no longer stands.
+    if (rule.orPreviousInterface && this.setup.operation === "ADD" && isObject(conf.prevResult)) {
+      const before = conf.prevResult.interfaces;
+      const [only, ...others] = Array.isArray(before) ? (before as readonly Json[]) : [];
+      if (others.length > 0 || !isObject(only) || typeof only.name !== "string") return undefined;
+      return { name: only.name, in: where };
+    }
+    if (!rule.orDefaultRoute) return undefined;
     const link = this.defaultRouteLink(where);
     return link === undefined ? undefined : { name: link.name, in: where };
   }

@@ -36,6 +36,8 @@ export interface NamedLink {
   readonly orDefaultRoute: boolean;
   /** The link is always looked for in the pod's namespace. */
   readonly inPod?: boolean | undefined;
+  /** When the key is absent, the one interface of the plugin before stands in, in a chain. */
+  readonly orPreviousInterface?: boolean | undefined;
   /** Boolean key of the configuration: when true the link is looked for in the pod's namespace. */
   readonly inPodWhen?: string | undefined;
 }
@@ -104,6 +106,10 @@ const namedLink = {
     key: { type: "string", format: "key", required: true, doc: "Key of the configuration that holds the name" },
     orDefaultRoute: { type: "boolean", default: false, doc: "Without a name, the link of the default route" },
     inPod: { type: "boolean", doc: "The link is in the pod" },
+    orPreviousInterface: {
+      type: "boolean",
+      doc: "Without a name, and behind another plugin, the one interface of that plugin's result",
+    },
     inPodWhen: { type: "string", format: "key", doc: "Boolean key: when true the link is in the pod" },
   },
 } as const satisfies Schema;

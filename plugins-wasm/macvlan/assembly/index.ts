@@ -2,23 +2,21 @@
 import {
   ABSENT,
   addressesOf,
-  Answer,
   checkAddresses,
   checkIpam,
-  checkLink,
+  checkMode,
+  checkOnParent,
   checkRoutes,
   conf,
   configureInterface,
-  decimal,
-  differs,
-  fail,
   gcOfIpam,
   hasIpam,
   ipamAdd,
   linkConfigure,
   linkCreate,
-  linkOpen,
+  mtuOn,
   needAddresses,
+  openParent,
   plugin,
   podInterface,
   previousResult,
@@ -28,24 +26,10 @@ import {
   trySysctl,
 } from "../../sdk/assemblyscript/assembly";
 
-/** The link to build upon: `master`, or that of the default route. */
-function openParent(): Answer {
-  const place = conf().bool("linkInContainer") ? "pod" : "host";
-  const name = conf().str("master");
-  return name == "" ? linkOpen({ "in": place, defaultRoute: 1 }) : linkOpen({ "in": place, name: name });
-}
-
 function add(): void {
   const mac = requestedMac(conf().str("mac"), false);
-  const parent = openParent().must();
-  const mtu = conf().int("mtu");
-  if (mtu < 0 || mtu > parent.int("mtu")) {
-    fail(
-      7,
-      'Cannot use "mtu" ' + decimal(mtu) + ': expected 0 to ' + decimal(parent.int("mtu")) + ', the MTU of "' + parent.str("name") + '"',
-      'Lower "mtu", or leave it out to have that of "master"',
-    );
-  }
+  const parent = openParent(conf().str("master")).must();
+  const mtu = mtuOn(parent);
   const queue = conf().int("bcqueuelen");
   const link = linkCreate({
     kind: "macvlan",
@@ -75,19 +59,8 @@ function check(): void {
   checkIpam();
   const before = previousResult();
   const inPod = podInterface(before);
-  const parent = openParent();
-  if (parent.failed) differs('the link that "master" names is not there: ' + parent.str("msg"));
-
-  const link = checkLink("pod", before.interfaces[inPod], "macvlan");
-  const wanted = conf().str("mode", "bridge");
-  const mode = link.obj("data").str("mode", wanted);
-  if (mode != wanted) {
-    differs('interface "' + link.str("name") + '" has the mode "' + mode + '", expected "' + wanted + '"');
-  }
-  if (link.int("parent") != parent.int("index")) {
-    differs('interface "' + link.str("name") + '" is not on "' + parent.str("name") + '"');
-  }
-  if (!link.bool("up")) differs('interface "' + link.str("name") + '" is down');
+  const link = checkOnParent(before.interfaces[inPod], "macvlan", openParent(conf().str("master")));
+  checkMode(link, conf().str("mode", "bridge"));
   checkAddresses(link, addressesOf(before, inPod));
   checkRoutes(link, before);
 }

@@ -7,6 +7,7 @@ export * from "./interface";
 export * from "./ip";
 export * from "./json";
 export * from "./operations";
+export * from "./parent";
 export * from "./plugin";
 export { cniArg, env, exit, fail, ifname, stderr } from "./process";
 export * from "./result";

@@ -130,6 +130,16 @@ export function needAddresses(ipam: Answer): Answer {
   return ipam;
 }
 
+/** Ends the run with error 7 when the configuration names no IPAM plugin: the interface is of no use without one. */
+export function needIpam(): void {
+  if (hasIpam()) return;
+  fail(
+    7,
+    'Cannot run "' + conf().str("type") + '" without addresses: "ipam" is missing',
+    'Name an IPAM plugin in "ipam", such as host-local or static',
+  );
+}
+
 /** Whether the configuration names an IPAM plugin. */
 export function hasIpam(): bool {
   return conf().obj("ipam").str("type") != "";

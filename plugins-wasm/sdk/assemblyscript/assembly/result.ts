@@ -83,6 +83,16 @@ export class Result {
     return this;
   }
 
+  /** Takes addresses and routes of another result; the addresses belong to the interface named last. */
+  addressesFrom(other: Result): this {
+    for (let i = 0; i < other.ips.length; i++) {
+      const ip = other.ips[i];
+      this.ips.push(new Address(ip.address, ip.gateway, this.interfaces.length - 1));
+    }
+    for (let i = 0; i < other.routes.length; i++) this.routes.push(other.routes[i]);
+    return this;
+  }
+
   /** Adds what a document says, as it says it. */
   private take(doc: Json): void {
     for (let e = doc.arr("interfaces").first; e.here; e = e.next) {
