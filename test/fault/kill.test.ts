@@ -8,7 +8,7 @@ import { hasPeer } from "../support/peers.ts";
 import { built, distBinary, has, long, requires, root } from "../support/requires.ts";
 import { difference } from "../support/snapshot.ts";
 import { discover, expectedOn, nameOf, type Scene, type Shot, shoot, shotsAt, type Victim, warmUp } from "./kill.ts";
-import { FaultNode, type Ipam } from "./pod.ts";
+import { FaultNode, type Kind } from "./pod.ts";
 import { type Call, isWait } from "./strace.ts";
 
 /** A commit's test takes one point of so many, over both kinds of pod; of the kills on a new node one of more. */
@@ -49,8 +49,8 @@ function chosen(seed: number, i: number, below: number): number {
 
 type Calls = Record<Victim, readonly Call[]>;
 
-function warmScene(ipam: Ipam): Scene {
-  const node = new FaultNode(program, ipam);
+function warmScene(kind: Kind): Scene {
+  const node = new FaultNode(program, kind);
   warmUp(node);
   return { node, expected: expectedOn(node) };
 }
@@ -70,14 +70,14 @@ function shootAll(shots: readonly Shot[], calls: Calls, setUp: () => Scene, afte
 }
 
 /** On one node where the networks are known. */
-function shootWarm(ipam: Ipam, choose: (all: readonly Shot[], calls: Calls) => readonly Shot[]): readonly Shot[] {
-  let scene = warmScene(ipam);
+function shootWarm(kind: Kind, choose: (all: readonly Shot[], calls: Calls) => readonly Shot[]): readonly Shot[] {
+  let scene = warmScene(kind);
   try {
     const calls = discover(scene.node, directory);
     const shots = choose(shotsAt(calls), calls);
     const renew = (): void => {
       scene.node[Symbol.dispose]();
-      scene = warmScene(ipam);
+      scene = warmScene(kind);
     };
     expect(shootAll(shots, calls, () => scene, renew)).toBe("");
     return shots;
@@ -105,6 +105,18 @@ requires(
         const shots = shootWarm(ipam, (all) => {
           expect(new Set(all.map(pointOf)).size, "points in all").toBeGreaterThanOrEqual(100);
           return share(all, 2 * SHARES, 2 * number + half);
+        });
+        console.log(`${shots.length} kills at ${new Set(shots.map(pointOf)).size} points, share ${number}`);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      "of a pod whose networks are chains of built-ins",
+      () => {
+        const shots = shootWarm("chains", (all) => {
+          expect(new Set(all.map(pointOf)).size, "points in all").toBeGreaterThanOrEqual(100);
+          return share(all, 3 * SHARES, number);
         });
         console.log(`${shots.length} kills at ${new Set(shots.map(pointOf)).size} points, share ${number}`);
       },

@@ -1,4 +1,4 @@
-/** The node and the pod of the kill tests: three networks, of which one is a CNI binary's. */
+/** The node and the pod of the kill tests: three networks, of which one is a CNI binary's or all are chains of built-ins. */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type CniAnswer, type CniCall, cni } from "../support/cni.ts";
@@ -6,8 +6,11 @@ import { nodeNetns, type TestNetns } from "../support/netns.ts";
 import { peerFile } from "../support/peers.ts";
 import { type Snapshot, snapshot } from "../support/snapshot.ts";
 
-/** Whose host-local gives the addresses of the network of the CNI binary. */
-export type Ipam = "reference" | "ours";
+/**
+ * Whose host-local gives the addresses of the network of the CNI binary; or that there is none, and every built-in that
+ * this kernel can do something for has a part in one of the networks.
+ */
+export type Kind = "reference" | "ours" | "chains";
 
 export const RUN = "/run/patchbay";
 const stateDirectories = [RUN, "/var/lib/patchbay", "/var/lib/cni"];
@@ -24,12 +27,16 @@ const leaveOutFiles = [
   /\/networks\/[^/]+\/(lock|last_reserved_ip\.\d+)$/,
 ];
 
+const leased = (subnet: string): object => ({ type: "host-local", ranges: [[{ subnet }]] });
+
 export class FaultNode implements Disposable {
   readonly netns = nodeNetns("fault");
   readonly #directory = mkdtempSync("/tmp/pbt-fault-");
   readonly #bin: string;
+  readonly #kind: Kind;
 
-  constructor(program: string, ipam: Ipam) {
+  constructor(program: string, kind: Kind) {
+    this.#kind = kind;
     empty();
     // So that snapshots of two nodes can be compared.
     for (const [i, end] of ["uplink", "wire"].entries())
@@ -39,8 +46,12 @@ export class FaultNode implements Disposable {
     this.#link("patchbay", program);
     // "bridge" would be the built-in; a plugin does not look at its own name.
     this.#link("debian-bridge", peerFile("debian-cni", "bridge"));
-    this.#link("host-local", ipam === "ours" ? program : peerFile("debian-cni", "host-local"));
+    this.#link("host-local", kind === "reference" ? peerFile("debian-cni", "host-local") : program);
     mkdirSync(join(this.#directory, "networks.d"));
+    if (kind === "chains") {
+      this.#chains();
+      return;
+    }
     this.#network("addressed", {
       type: "macvlan",
       master: "uplink",
@@ -53,6 +64,24 @@ export class FaultNode implements Disposable {
       bridge: "fault2",
       isGateway: true,
       ipam: { type: "host-local", ranges: [[{ subnet: "10.78.2.0/24" }]] },
+    });
+  }
+
+  /** What nothing accepts does not pass, so that firewall has something to do. */
+  #chains(): void {
+    this.netns.run("iptables-nft", "-P", "FORWARD", "DROP");
+    this.#network("routed", {
+      plugins: [
+        { type: "macvlan", master: "uplink", ipam: leased("10.78.3.0/24") },
+        { type: "tuning", mac: "02:78:00:00:00:09", mtu: 1400, allmulti: true },
+        { type: "sbr" },
+      ],
+    });
+    this.#network("tapped", {
+      plugins: [
+        { type: "tap", mac: "02:78:00:00:00:08", ipam: leased("10.78.4.0/24") },
+        { type: "route-override", addroutes: [{ dst: "10.99.0.0/16" }] },
+      ],
     });
   }
 
@@ -71,7 +100,25 @@ export class FaultNode implements Disposable {
   }
 
   #call(command: "ADD" | "DEL", netns: string, under: readonly string[] = []): CniCall {
-    const selection = [{ name: "addressed", ips: ["10.78.1.7/24"], mac: "02:78:00:00:00:07" }, { name: "foreign" }];
+    const selection =
+      this.#kind === "chains"
+        ? [{ name: "routed" }, { name: "tapped" }]
+        : [{ name: "addressed", ips: ["10.78.1.7/24"], mac: "02:78:00:00:00:07" }, { name: "foreign" }];
+    const bridge = {
+      type: "bridge",
+      bridge: "fault0",
+      isGateway: true,
+      ipMasq: true,
+      macspoofchk: true,
+      ipam: { ...leased("10.78.0.0/24"), routes: [{ dst: "0.0.0.0/0" }] },
+    };
+    const chain = [
+      bridge,
+      { type: "portmap", capabilities: { portMappings: true } },
+      { type: "firewall", ingressPolicy: "isolated" },
+      { type: "bandwidth", ingressRate: 8_000_000, ingressBurst: 80_000, egressRate: 8_000_000, egressBurst: 80_000 },
+      { type: "tuning", sysctl: { "net.ipv4.conf.IFNAME.arp_filter": "1" }, promisc: true },
+    ];
     return {
       plugin: join(this.#bin, "patchbay"),
       command,
@@ -86,24 +133,18 @@ export class FaultNode implements Disposable {
         name: "fault",
         type: "patchbay",
         networksDir: join(this.#directory, "networks.d"),
-        capabilities: { "io.kubernetes.cri.pod-annotations": true },
+        capabilities: { "io.kubernetes.cri.pod-annotations": true, portMappings: true },
         runtimeConfig: {
+          portMappings: [
+            { hostPort: 18080, containerPort: 80, protocol: "tcp" },
+            { hostPort: 18053, containerPort: 53, protocol: "udp" },
+          ],
           "io.kubernetes.cri.pod-annotations": { "k8s.v1.cni.cncf.io/networks": JSON.stringify(selection) },
         },
         defaultNetwork: {
           cniVersion: "1.0.0",
           name: "default",
-          plugins: [
-            {
-              type: "bridge",
-              bridge: "fault0",
-              isGateway: true,
-              ipMasq: true,
-              macspoofchk: true,
-              ipam: { type: "host-local", ranges: [[{ subnet: "10.78.0.0/24" }]], routes: [{ dst: "0.0.0.0/0" }] },
-            },
-            { type: "firewall", ingressPolicy: "isolated" },
-          ],
+          ...(this.#kind === "chains" ? { plugins: chain } : bridge),
         },
       },
     };
