@@ -78,9 +78,19 @@ function help(): string {
   ].join("\n");
 }
 
+/**
+ * The reference's dhcp is started as `dhcp daemon`, with flags about its socket and its patience; units on nodes say so.
+ *
+ * @param startedAs The name of the link that we were started by.
+ */
+function translated(args: readonly string[], startedAs: string): readonly string[] {
+  const isDaemon = startedAs.slice(startedAs.lastIndexOf("/") + 1) === "dhcp" && args[0] === "daemon";
+  return isDaemon ? ["dhcp"] : args;
+}
+
 /** @returns The exit code: 0, or 1 after an error, or 2 for a command line that cannot be understood. */
-export async function runCommand(args: readonly string[]): Promise<number> {
-  const [name, ...rest] = args;
+export async function runCommand(given: readonly string[], startedAs: string): Promise<number> {
+  const [name, ...rest] = translated(given, startedAs);
   if (name === undefined) {
     writeSync(2, `${help()}\n`); // a runtime or a person started the plugin without CNI_COMMAND: say what it is
     return 0;

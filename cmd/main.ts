@@ -43,7 +43,7 @@ async function runPlugin(command: string): Promise<never> {
 async function runOperator(): Promise<never> {
   Bun.unsafe.setJITPolicy(1); // a command may run long, so it gets the compilers that a CNI call does without
   const { runCommand } = await import("./cli.ts");
-  process.exit(await runCommand(process.argv.slice(2)));
+  process.exit(await runCommand(process.argv.slice(2), process.argv0));
 }
 
 main();

@@ -112,6 +112,22 @@ requires(...root, built, ["dnsmasq", has("dnsmasq")])("patchbay dhcp", () => {
     site.node.ok("DEL", call(pod, { conf: macvlan() }));
   }, 30_000);
 
+  test("an interface that was renamed and has another hardware address keeps its lease", async () => {
+    using site = await DhcpSite.create();
+    const server = await site.dnsmasq("--dhcp-option=option:T1,3");
+    using pod = TestNetns.create("pod");
+    site.node.ok("ADD", call(pod, { conf: macvlan() }));
+    for (const change of [["down"], ["address", "02:50:00:00:00:77"], ["name", "other"]]) {
+      pod.ip("link", "set", "net1", ...change);
+    }
+    pod.ip("link", "set", "other", "up");
+    await until(() => site.log.includes("prolonged"));
+    expect(server.log).toContain("02:50:00:00:00:77");
+    site.node.ok("DEL", call(pod, { conf: macvlan() }));
+    await until(() => server.leases.length === 0);
+    expect(site.records()).toEqual([]);
+  });
+
   test("an answer with another address does not prolong the lease", async () => {
     using site = await DhcpSite.create();
     const server = await site.scripted({ leaseSeconds: 60, renewSeconds: 1, rebindSeconds: 50 });

@@ -392,6 +392,13 @@ requires(
       expectNothing(site, pod);
     });
 
+    test("the daemon of the reference's units is ours", async () => {
+      using site = await DhcpSite.create({ keeper: false });
+      site.node.link("dhcp");
+      await site.startKeeper(["dhcp", "daemon", "-socketpath", "/run/cni/dhcp.sock", "-broadcast", "-timeout", "3s"]);
+      site.node.ok("STATUS", call(undefined, { conf: macvlan() }));
+    });
+
     test("what it never gave back goes by reconcile", async () => {
       using site = await DhcpSite.create();
       await site.dnsmasq();

@@ -40,9 +40,11 @@ export class DhcpSite implements Disposable {
     return site;
   }
 
-  async startKeeper(): Promise<void> {
+  /** @param command In the place of `patchbay dhcp`. */
+  async startKeeper(command: readonly string[] = ["patchbay", "dhcp"]): Promise<void> {
+    const [program = "", ...args] = command;
     const caged = ["setpriv", `--bounding-set=-all,${capabilities()}`, "--no-new-privs"];
-    const argv = this.node.netns.argv(...this.node.inside(), ...caged, join(this.node.bin, "patchbay"), "dhcp");
+    const argv = this.node.netns.argv(...this.node.inside(), ...caged, join(this.node.bin, program), ...args);
     const child = Bun.spawn(argv, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
     this.#keeper = child;
     const before = this.log.length;

@@ -39,6 +39,8 @@ const PATIENCE_MS = [400, 800, 1600, 3000, 4000] as const;
 const MAX_REFUSALS = 3;
 /** How often a chosen server is asked before the search begins anew. */
 const REQUESTS = 3;
+/** So often it is asked whether to stop. */
+const SLICE_MS = 200;
 /** What lies in the socket's queue is looked at even when the time is over, but not for ever. */
 const MAX_LATE = 256;
 /** Headers of IP and UDP, and the least that a host has to take in, RFC 2132 section 9.10. */
@@ -277,7 +279,8 @@ export class Exchange {
   #await<T>(untilMs: number, accept: (type: number, frame: Frame) => T | undefined): T | "stopped" | undefined {
     for (let late = 0; ; ) {
       if (this.#world.stopped) return "stopped";
-      const bytes = this.#packets.receive(Math.max(0, untilMs - this.#world.nowMs()));
+      const leftMs = Math.max(0, untilMs - this.#world.nowMs());
+      const bytes = this.#packets.receive(Math.min(leftMs, SLICE_MS));
       const frame = bytes && this.#read(bytes);
       const answer = frame && accept(messageType(frame.message.options), frame);
       if (answer !== undefined) return answer;

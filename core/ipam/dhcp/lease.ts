@@ -94,11 +94,9 @@ export function isOver(record: Pick<DhcpRecord, "askedMs" | "times">, nowMs = bo
   return nowMs >= timeOf(record, "lease");
 }
 
-/** The link that has the lease, when it is still that one. */
+/** The link that has the lease. Its name and its hardware address are the pod's, and later plugins', to change. */
 export function linkOf(record: DhcpRecord, pod: PodNetwork): PodLink | undefined {
-  if (String(pod.cookie) !== record.netns.cookie) return undefined;
-  const link = pod.linkByIndex(record.link.index);
-  return link?.mac === record.link.mac ? link : undefined;
+  return String(pod.cookie) === record.netns.cookie ? pod.linkByIndex(record.link.index) : undefined;
 }
 
 /**
