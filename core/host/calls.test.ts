@@ -95,6 +95,7 @@ function plausible(name: string): JsonObject {
     sysctl_set: { key: "net/ipv4/ip_forward", in: "host", value: "1" },
     nft_apply: { rule: "masquerade" },
     nft_check: { rule: "masquerade" },
+    port_map: { mappings: [], addresses: [] },
     tc_apply: { link: 1, rule: "limit" },
     tc_check: { link: 1, rule: "limit" },
     announce: { link: 1, addresses: [] },

@@ -4,6 +4,7 @@ import { Source, WireError } from "../wire/buffer.ts";
 import { type Codec, decode, encode } from "../wire/codec.ts";
 import { address } from "./address.ts";
 import { bridgeLink } from "./bridge-vlan.ts";
+import { connection } from "./conntrack.ts";
 import { Conversation } from "./conversation.ts";
 import { link } from "./link.ts";
 import { eachMessage } from "./message.ts";
@@ -18,6 +19,7 @@ const layouts: Record<string, Codec<unknown, never>> = {
   address,
   bridgeLink,
   chain,
+  connection,
   elements,
   filter,
   link,

@@ -234,3 +234,105 @@ wireTable<unknown, RuleRequest>("nft rule", rule, [
      14000180 09000100 6d617371 00000000 04000280 0c000700 00066865 6c6c6f00`,
   ],
 ]);
+
+wireTable("nft map of ports", set, [
+  [
+    // nft add map inet patchbay ports4 { type inet_proto . inet_service : verdict ; }
+    "protocol and port to verdict",
+    { ...inet, name: "ports4", flags: 8, keyType: 0x30d, keyLength: 8, dataType: 0xffffff00, dataLength: 0, id: 1 },
+    `01000000 ${patchbay} 0b000200 706f7274 73340000 08000300 00000008 08000400 0000030d 08000500 00000008
+     08000600 ffffff00 08000700 00000000 08000a00 00000001`,
+  ],
+]);
+
+wireTable("nft elements of ports", elements, [
+  [
+    // nft add element inet patchbay off { 8000 : 9000 }
+    "a port that becomes another",
+    { ...inet, set: "off", setId: 3, elements: [{ key: { value: hex("1f40") }, data: { value: hex("2328") } }] },
+    `01000000 ${patchbay} 08000200 6f666600 08000400 00000003 20000380 1c000180 0c000180 06000100 1f400000
+     0c000280 06000100 23280000`,
+  ],
+  [
+    // nft add element inet patchbay ports4 { tcp . 80 : jump c }
+    "protocol and port",
+    {
+      ...inet,
+      set: "ports4",
+      setId: 1,
+      elements: [{ key: { value: hex("0600000000500000") }, data: { verdict: { code: Verdict.JUMP, chain: "c" } } }],
+    },
+    `01000000 ${patchbay} 0b000200 706f7274 73340000 08000400 00000001 30000380 2c000180 10000180 0c000100 06000000 00500000
+     18000280 14000280 08000100 fffffffd 06000200 63000000`,
+  ],
+]);
+
+wireTable<unknown, RuleRequest>("nft rules of ports", rule, [
+  [
+    // nft add rule inet patchbay c fib daddr type local jump c
+    "what goes to the node itself",
+    {
+      ...inet,
+      chain: "c",
+      expressions: [
+        { name: "fib", fib: { flags: 2, result: 3, to: 1 } },
+        compare(0, "02000000"),
+        { name: "immediate", immediate: { to: 0, data: { verdict: { code: Verdict.JUMP, chain: "c" } } } },
+      ],
+    },
+    `01000000 ${patchbay} 06000200 63000000 90000480
+     28000180 08000100 66696200 1c000280 08000300 00000002 08000200 00000003 08000100 00000001
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 08000100 02000000
+     38000180 0e000100 696d6d65 64696174 65000000 24000280 08000100 00000000 18000280 14000280
+     08000100 fffffffd 06000200 63000000`,
+  ],
+  [
+    // nft add rule inet patchbay c tcp dport 8080 dnat ip to 10.5.0.5:80
+    "another address and port",
+    {
+      ...inet,
+      chain: "c",
+      expressions: [
+        { name: "meta", meta: { key: 16, to: 1 } },
+        compare(0, "06"),
+        load(2, 2, 2),
+        compare(0, "1f90"),
+        { name: "immediate", immediate: { to: 1, data: { value: hex("0a050005") } } },
+        { name: "immediate", immediate: { to: 2, data: { value: hex("0050") } } },
+        { name: "nat", nat: { type: 1, family: 2, fromAddress: 1, fromPort: 2, flags: 2 } },
+      ],
+    },
+    `01000000 ${patchbay} 06000200 63000000 44010480
+     24000180 09000100 6d657461 00000000 14000280 08000200 00000010 08000100 00000001
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 05000100 06000000
+     34000180 0c000100 7061796c 6f616400 24000280 08000100 00000001 08000200 00000002 08000300 00000002 08000400 00000002
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 06000100 1f900000
+     2c000180 0e000100 696d6d65 64696174 65000000 18000280 08000100 00000001 0c000280 08000100 0a050005
+     2c000180 0e000100 696d6d65 64696174 65000000 18000280 08000100 00000002 0c000280 06000100 00500000
+     38000180 08000100 6e617400 2c000280 08000100 00000001 08000200 00000002 08000300 00000001 08000500 00000002
+     08000700 00000002`,
+  ],
+  [
+    // nft add rule inet patchbay c ct status dnat masquerade
+    "what was translated",
+    {
+      ...inet,
+      chain: "c",
+      expressions: [
+        { name: "ct", ct: { key: 2, to: 1 } },
+        {
+          name: "bitwise",
+          bitwise: { from: 1, to: 1, length: 4, mask: { value: hex("20000000") }, xor: { value: hex("00000000") } },
+        },
+        compare(1, "00000000"),
+        { name: "masq", masq: {} },
+      ],
+    },
+    `01000000 ${patchbay} 06000200 63000000 a8000480
+     20000180 07000100 63740000 14000280 08000200 00000002 08000100 00000001
+     44000180 0c000100 62697477 69736500 34000280 08000100 00000001 08000200 00000001 08000300 00000004
+     0c000480 08000100 20000000 0c000580 08000100 00000000
+     2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000001 0c000380 08000100 00000000
+     14000180 09000100 6d617371 00000000 04000280`,
+  ],
+]);
