@@ -500,7 +500,7 @@ export interface Kernel extends Disposable {
   deleteRule(rule: Rule): boolean;
   rules(family?: 4 | 6): Rule[];
 
-  /** The link that leads to an address, by the node's routes; undefined when none does. */
+  /** The link that an address is on, by the routes; undefined when it is behind a gateway, or nowhere. */
   linkTo(address: Ip): Link | undefined;
 
   /** Makes a permanent entry, in place of what was learned for that address. */

@@ -432,8 +432,9 @@ class RealKernel implements Kernel {
     const family = address.family === 4 ? Family.INET : Family.INET6;
     const value = { family, dstLength: address.bytes.length * 8, dst: address.bytes };
     const answer = this.#rtnetlink.ask({ type: Rtm.GETROUTE, codec: route, value, reply: route });
-    const { index } = answer.reply ?? {};
-    return answer.errno !== 0 || index === undefined ? undefined : this.linkByIndex(index);
+    const { index, gateway, via } = answer.reply ?? {};
+    if (answer.errno !== 0 || index === undefined || gateway !== undefined || via !== undefined) return undefined;
+    return this.linkByIndex(index);
   }
 
   addRule(r: Rule): void {

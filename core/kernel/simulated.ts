@@ -795,7 +795,9 @@ class SimulatedKernel implements Kernel {
     const [best] = fitting
       .filter((r) => r.dst === undefined || contains(r.dst, address))
       .toSorted((a, b) => length(b) - length(a));
-    if (best?.index !== undefined) return this.linkByIndex(best.index);
+    if (best?.index !== undefined && best.dst !== undefined) {
+      return best.gateway === undefined ? this.linkByIndex(best.index) : undefined;
+    }
     const near = this.#ns.addresses.find((a) => contains(networkOf(a.address), address));
     return near && this.linkByIndex(near.index);
   }

@@ -20,6 +20,7 @@ import type { Named } from "./stories/common.ts";
 import { firewallStories } from "./stories/firewall.ts";
 import { onALinkStories } from "./stories/on-a-link.ts";
 import { otherStories } from "./stories/others.ts";
+import { portmapStories } from "./stories/portmap.ts";
 import { sbrStories } from "./stories/routing.ts";
 import { tapStories } from "./stories/tap.ts";
 import { tuningStories } from "./stories/tuning.ts";
@@ -29,6 +30,7 @@ const stories: readonly Named[] = [
   ...otherStories,
   ...bandwidthStories,
   ...firewallStories,
+  ...portmapStories,
   ...sbrStories,
   ...tapStories,
   ...tuningStories,

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { sh, type TestNetns } from "./netns.ts";
 
-const program = join(import.meta.dir, "echo-program.ts");
+/** Arguments: "serve NAME PORT…" or "ask MILLISECONDS QUESTION…". */
+export const program = join(import.meta.dir, "echo-program.ts");
 
 /** A server on TCP and UDP ports of a namespace, for both families. It answers "NAME ADDRESS PORT": who it is, who asked, and where. */
 export class Echo implements Disposable {

@@ -72,6 +72,7 @@ export class World implements Disposable {
   readonly #pods: TestNetns[] = [];
   readonly #detects: boolean;
   readonly #held: Subprocess[] = [];
+  readonly #servers: Subprocess[] = [];
   #outside: TestNetns | undefined;
   readonly data = mkdtempSync(join(tmpdir(), "patchbay-twin-data-"));
   /** Begins each container id. */
@@ -95,6 +96,11 @@ export class World implements Disposable {
   /** A process of the pod that outlives the name of its namespace. */
   hold(number = 0): void {
     this.#held.push(Bun.spawn(this.pod(number).argv("sleep", "60")));
+  }
+
+  /** A process in a namespace of this side, until the end. */
+  start(netns: TestNetns, ...command: readonly string[]): void {
+    this.#servers.push(Bun.spawn(netns.argv(...command), { stdin: "ignore", stdout: "ignore", stderr: "ignore" }));
   }
 
   /** Deletes a pod's namespace and waits until the kernel has taken down what was in it, unless it is held. */
@@ -132,7 +138,7 @@ export class World implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const process of this.#held) process.kill("SIGKILL");
+    for (const process of [...this.#held, ...this.#servers]) process.kill("SIGKILL");
     for (const [, netns] of this.namespaces) netns[Symbol.dispose]();
     this.#outside?.[Symbol.dispose]();
     rmSync(this.data, { recursive: true, force: true });
@@ -245,7 +251,7 @@ export function tell(story: Story, path: readonly string[], o: { left?: boolean 
  * loopback interface when it came up: all of that stays.
  */
 const standing =
-  /^routes: table local: anycast |^addresses: lo 127\.0\.0\.1\/8|^routes: table local: .*\bdev lo\b|^nft: (table (inet|bridge) {2}patchbay|(chain|rule) inet patchbay postrouting|(chain|rule) inet patchbay (isolation|deny)|map inet patchbay (masq[46]|isofrom|isoto)|(chain|rule) bridge patchbay prerouting|map bridge patchbay macs)\b/;
+  /^routes: table local: anycast |^addresses: lo 127\.0\.0\.1\/8|^routes: table local: .*\bdev lo\b|^nft: (table (inet|bridge) {2}patchbay|(chain|rule) inet patchbay postrouting|(chain|rule) inet patchbay (isolation|deny)|map inet patchbay (masq[46]|isofrom|isoto)|(chain|rule) bridge patchbay prerouting|map bridge patchbay macs|table inet {2}patchbay_ports|map inet patchbay_ports (ports|hostips)[46]|(chain|rule) inet patchbay_ports (prerouting|output|hostports|hostips|loopback-guard|masquerade-\d+))\b/;
 
 /** What must be as before when all is done: on the node, and in the first pod while it exists. */
 function tidy(world: World, story: Story): Snapshot {
