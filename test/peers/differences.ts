@@ -222,4 +222,25 @@ export const allowed: readonly Difference[] = [
     stories: /^portmap, /,
     line: / CHECK: answer: exit: failed beside 0/,
   },
+  {
+    heading: "externalSetMarkChain",
+    stories: /^portmap, a chain of iptables for marks/,
+    line: /node asks tcp 127\.0\.0\.1 8080 .*: seen: /,
+  },
+  {
+    heading: "Neighbours of a pod with ports",
+    stories: /^portmap, nftables/,
+    line: /pod1 asks .*: seen: /,
+  },
+  {
+    heading: "Conditions of ports are addresses",
+    stories: /^portmap, refused: another condition/,
+    line: / (ADD): answer: exit: 0 beside failed/,
+  },
+  {
+    heading: "UDP flows of ports",
+    stories: /^portmap, a flow that outlives its pod/,
+    line: /the flow is known: seen: /,
+  },
+  { heading: "Ranges of ports", stories: /^portmap, a range/, line: /asks tcp 192\.0\.2\.10 8081 .*: seen: / },
 ];

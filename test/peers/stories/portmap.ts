@@ -111,6 +111,24 @@ const ways: readonly Named[] = [
     hears("outside", "tcp 192.0.2.10 8080", "pod0 192.0.2.1 80"),
     hears("outside", "tcp 192.0.2.10 9090", nobody),
   ]),
+  {
+    what: "portmap, a flow that outlives its pod",
+    story: {
+      conf: { ...portmap, ...mapped(["udp", 8080, 80]) },
+      prepare: withOutside,
+      steps: [
+        { call: "ADD", conf: bridge },
+        "ADD",
+        listens(0),
+        hears("outside", "udp 192.0.2.10 8080", "pod0 192.0.2.1 80"),
+        flowKnown(true),
+        "DEL",
+        flowKnown(false),
+        { call: "DEL", conf: bridge },
+      ],
+      stays: ["br0"],
+    },
+  },
   story("traffic that passes the node", mapped(["tcp", 80, 81]), [
     hears("outside", "tcp 192.0.2.10 80", "pod0 192.0.2.1 81"),
     {
@@ -120,6 +138,13 @@ const ways: readonly Named[] = [
     hears("outside", "tcp 10.9.0.2 80", "pod0 192.0.2.1 80"),
   ]),
 ];
+
+/** What the kernel knows of UDP to the pod. */
+const flowKnown = (is: boolean): Look => ({
+  look: "the flow is known",
+  is,
+  see: (world) => world.node.run("cat", "/proc/net/nf_conntrack").includes("src=10.9.0.2 dst=192.0.2.1"),
+});
 
 const keys: readonly Named[] = [
   story("no ports", {}, []),
@@ -146,9 +171,41 @@ const keys: readonly Named[] = [
       hears("node", "tcp 127.0.0.1 8080", "pod0 10.9.0.1 80"),
       hears("pod", "tcp 192.0.2.10 8080", "pod0 10.9.0.1 80"),
       hears("node", "tcp 10.9.0.1 8080", nobody),
+      { call: "ADD", pod: 1, conf: neighbour },
+      hears("pod1", "tcp 192.0.2.10 8080", "pod0 10.9.0.1 80"),
+      { call: "DEL", pod: 1, conf: neighbour },
     ]),
     newer: true,
   },
+  story(
+    "a condition of IPv6",
+    { ...web, conditionsV6: ["-s", "2001:db8::/64"] },
+    [hears("outside", "tcp 2001:db8::10 8080", "pod0 2001:db8::1 80"), hears("pod", "tcp 2001:db8::10 8080", nobody)],
+    { ...bridge, ipam: { ...fixed6, routes: [{ dst: "::/0" }] } },
+  ),
+  {
+    what: "portmap, a chain of iptables for marks",
+    story: {
+      conf: { ...portmap, ...web, externalSetMarkChain: "X" },
+      prepare: (world) => {
+        withOutside(world);
+        world.node.run("iptables", "-t", "nat", "-N", "X");
+      },
+      steps: chain([
+        hears("outside", "tcp 192.0.2.10 8080", "pod0 192.0.2.1 80"),
+        hears("node", "tcp 127.0.0.1 8080", "pod0 10.9.0.1 80"),
+      ]),
+      stays: ["br0"],
+    },
+  },
+  story(
+    "a range",
+    { runtimeConfig: { portMappings: [{ protocol: "tcp", hostPort: 8080, containerPort: 80, length: 2 }] } },
+    [
+      hears("outside", "tcp 192.0.2.10 8080", "pod0 192.0.2.1 80"),
+      hears("outside", "tcp 192.0.2.10 8081", "pod0 192.0.2.1 81"),
+    ],
+  ),
   ...versions.map((cniVersion): Named => {
     const conf = { ...bridge, cniVersion };
     const steps = chain([hears("outside", "tcp 192.0.2.10 8080", "pod0 192.0.2.1 80")], conf);
@@ -184,6 +241,7 @@ const faults: readonly Named[] = [
   fault("a port too high", mapped(["tcp", 65_536, 80])),
   fault("port 0 of the pod", mapped(["tcp", 80, 0])),
   fault("a protocol without ports", mapped(["icmp", 80, 80])),
+  fault("another condition", { ...web, conditionsV4: ["-m", "mark", "--mark", "1"] }),
   fault("two ways to mark", { ...web, markMasqBit: 3, externalSetMarkChain: "X" }),
   fault("a bit that no mark has", { ...web, markMasqBit: 32 }),
   { ...fault("another backend", { ...web, backend: "pf" }), newer: true },
