@@ -75,6 +75,13 @@ const everybody = (protocol: string): readonly Step[] => [
   { call: "DEL", pod: 1, conf: neighbour },
 ];
 
+/** What the kernel knows of UDP to the pod. */
+const flowKnown = (is: boolean): Look => ({
+  look: "the flow is known",
+  is,
+  see: (world) => world.node.run("cat", "/proc/net/nf_conntrack").includes("src=10.9.0.2 dst=192.0.2.1"),
+});
+
 const ways: readonly Named[] = [
   story("TCP from everywhere", web, everybody("tcp")),
   story("UDP from everywhere", mapped(["udp", 8080, 80]), everybody("udp")),
@@ -138,13 +145,6 @@ const ways: readonly Named[] = [
     hears("outside", "tcp 10.9.0.2 80", "pod0 192.0.2.1 80"),
   ]),
 ];
-
-/** What the kernel knows of UDP to the pod. */
-const flowKnown = (is: boolean): Look => ({
-  look: "the flow is known",
-  is,
-  see: (world) => world.node.run("cat", "/proc/net/nf_conntrack").includes("src=10.9.0.2 dst=192.0.2.1"),
-});
 
 const keys: readonly Named[] = [
   story("no ports", {}, []),
