@@ -16,6 +16,12 @@ describe("normaliseCapability()", () => {
       [{ hostPort: 53, containerPort: 53, protocol: "udp", hostIP: "::ffff:1.2.3.4" }],
       [{ hostPort: 53, containerPort: 53, protocol: "udp", hostIP: "1.2.3.4" }],
     ],
+    [
+      "a range of ports",
+      "portMappings",
+      [{ hostPort: 5000, containerPort: 6000, Length: 10 }],
+      [{ hostPort: 5000, containerPort: 6000, length: 10, protocol: "tcp" }],
+    ],
     ["an entry without host port", "portMappings", [{ containerPort: 8080, hostPort: 0 }, { ContainerPort: 1 }], []],
     [
       "containerd's bandwidth",
@@ -46,6 +52,7 @@ describe("normaliseCapability()", () => {
       "[0].hostPort: expected an integer from 0 to 65535, found 70000",
     ],
     ["portMappings", {}, "expected a list of port mappings, found {}"],
+    ["portMappings", [{ hostPort: 1, containerPort: 1, length: 0 }], "[0].length: expected"],
     ["portMappings", [{ hostPort: 1, containerPort: 1, hostIP: "x" }], "[0].hostIP: expected an IP address"],
     ["bandwidth", { ingressRate: "8" }, "ingressRate: expected an integer"],
     ["mac", "x", "expected a hardware address"],

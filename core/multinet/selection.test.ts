@@ -68,7 +68,7 @@ describe("the JSON form", () => {
       mac: "02-00-00-00-00-0A",
       "infiniband-guid": "02:00:00:00:00:00:00:0F",
       portMappings: [
-        { hostPort: 8080, containerPort: 80 },
+        { hostPort: 8080, containerPort: 80, length: 10 },
         { hostPort: 53, containerPort: 53, protocol: "Udp", hostIP: "192.0.2.1" },
       ],
       bandwidth: { ingressRate: 1000, egressRate: 2000, egressBurst: 3000 },
@@ -86,7 +86,7 @@ describe("the JSON form", () => {
       mac: "02:00:00:00:00:0a",
       infinibandGuid: "02:00:00:00:00:00:00:0f",
       portMappings: [
-        { hostPort: 8080, containerPort: 80, protocol: "tcp" },
+        { hostPort: 8080, containerPort: 80, protocol: "tcp", length: 10 },
         { hostPort: 53, containerPort: 53, protocol: "udp", hostIP: "192.0.2.1" },
       ],
       bandwidth: { ingressRate: 1000, egressRate: 2000, egressBurst: 3000 },

@@ -26,6 +26,8 @@ export interface PortMapping {
   readonly containerPort: number;
   readonly protocol: "tcp" | "udp" | "sctp";
   readonly hostIP?: string;
+  /** So many ports in a row; of our own, which other plugins pass over. */
+  readonly length?: number;
 }
 
 /** Bits a second, and bits. */
@@ -291,11 +293,13 @@ function parsePorts(d: Document, value: Json): PortMapping[] {
     if (hostIP !== undefined && hostIP !== "" && ip === undefined) {
       throw d.refuse(`${path}.hostIP`, "an IP address", hostIP);
     }
+    const length = member(entry, "length");
     return {
       hostPort: d.integer(`${path}.hostPort`, member(entry, "hostPort"), 1, 65_535),
       containerPort: d.integer(`${path}.containerPort`, member(entry, "containerPort"), 1, 65_535),
       protocol: folded,
       ...(ip === undefined ? {} : { hostIP: formatIp(ip) }),
+      ...(length === undefined ? {} : { length: d.integer(`${path}.length`, length, 1, 65_535) }),
     };
   });
 }
