@@ -28,7 +28,13 @@ const web = mapped(["tcp", 8080, 80]);
 
 const listens = (pod: number): Step => ({
   act: `pod ${pod} listens`,
-  does: (world) => world.start(world.pod(pod), process.execPath, program, "serve", `pod${pod}`, "80", "81"),
+  does: (world) => {
+    world.start(world.pod(pod), process.execPath, program, "serve", `pod${pod}`, "80", "81");
+    // Both protocols of the last port: 0051 is 81.
+    const there = (): boolean =>
+      ["tcp6", "udp6"].every((table) => world.pod(pod).run("cat", `/proc/net/${table}`).includes(":0051 "));
+    for (let tries = 0; tries < 400 && !there(); tries++) Bun.sleepSync(25);
+  },
 });
 
 type Place = "pod" | "pod1" | "node" | "outside";
