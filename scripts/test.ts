@@ -21,8 +21,14 @@ interface Suite {
   readonly folders: readonly string[];
   /** On a node of its own (`scripts/in-node.sh`), when root. */
   readonly node?: boolean;
-  /** On machines of its own, all at once: for each of them the options of `test/vm/guest.sh`. */
-  readonly guests?: readonly (readonly string[])[];
+  /** On machines of its own, all at once; each is booted once or several times, with one disk. */
+  readonly guests?: readonly (readonly Boot[])[];
+}
+
+interface Boot {
+  /** Of `test/vm/guest.sh`. */
+  readonly options: readonly string[];
+  readonly folders: readonly string[];
 }
 
 const cards = ["--cards", "2", "--iommu", "--seconds", "600"];
@@ -39,10 +45,14 @@ const suites: readonly Suite[] = [
   { name: "peers", folders: ["test/peers"], node: true },
   {
     name: "vm",
-    folders: ["test/vm"],
+    folders: ["test/vm", "test/vm-reboot"],
     guests: [
-      ["--kernel", "6.12", ...cards],
-      ["--kernel", "6.1", ...cards],
+      [{ options: ["--kernel", "6.12", ...cards], folders: ["test/vm"] }],
+      [{ options: ["--kernel", "6.1", ...cards], folders: ["test/vm"] }],
+      [
+        { options: ["--kernel", "6.12", ...cards], folders: ["test/vm-reboot/before"] },
+        { options: ["--kernel", "6.12", ...cards, "--append", "ipv6.disable=1"], folders: ["test/vm-reboot/after"] },
+      ],
     ],
   },
   { name: "fault", folders: ["test/fault"], node: true },
@@ -115,13 +125,13 @@ async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, sc
   const folders = suite.folders.filter(hasTests);
   console.log(`\n== ${suite.name}${folders.length === 0 ? ": no test" : ""}`);
   if (folders.length === 0) return;
-  const test = (report: string): string[] => [
+  const test = (report: string, from = folders): string[] => [
     "test",
     "--timeout=60000", // what the preload says of it holds for the first file alone
     "--only-failures",
     "--reporter=junit",
     `--reporter-outfile=${report}`,
-    ...folders.map((folder) => `./${folder}`),
+    ...from.map((folder) => `./${folder}`),
   ];
   const count = (ended: Ended, report: string): void => {
     const counts = countsOf(ended.stderr);
@@ -129,7 +139,7 @@ async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, sc
     totals.failed += ended.status !== 0 ? Math.max(counts.failed, 1) : counts.failed;
     if (existsSync(report)) totals.skips.push(...skipsOf(readFileSync(report, "utf8")));
   };
-  const report = (number = 0): string => join(scratch, `${suite.name}-${number}.xml`);
+  const report = (...numbers: number[]): string => join(scratch, `${[suite.name, ...numbers].join("-")}.xml`);
   if (suite.guests === undefined) {
     const node = suite.node === true && asRoot ? ["bash", "scripts/in-node.sh"] : [];
     count(await run([...node, process.execPath, ...test(report())], env), report());
@@ -141,9 +151,13 @@ async function runSuite(suite: Suite, env: NodeJS.ProcessEnv, totals: Totals, sc
   } else if (built.status !== 0) {
     totals.failed++;
   } else {
-    const guests = suite.guests.map(async (options, i) => {
-      const guest = ["bash", "test/vm/guest.sh", ...options, "--report", report(i)];
-      count(await run([...guest, "bash", "scripts/bun.sh", ...test("/run/report")], env, true), report(i));
+    const guests = suite.guests.map(async (boots, i) => {
+      for (const [b, { options, folders: from }] of boots.entries()) {
+        const disk = boots.length > 1 ? ["--disk", join(scratch, `disk-${i}`)] : [];
+        const guest = ["bash", "test/vm/guest.sh", ...options, ...disk, "--report", report(i, b)];
+        const tests = ["bash", "scripts/bun.sh", ...test("/run/report", [...from])];
+        count(await run([...guest, ...tests], env, true), report(i, b));
+      }
     });
     await Promise.all(guests);
   }

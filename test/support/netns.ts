@@ -120,7 +120,8 @@ export function nodeNetns(hint = "node"): TestNetns {
   node.ip("link", "set", "lo", "up");
   node.ip("link", "add", "uplink", "type", "veth", "peer", "name", "wire");
   // Without link-local addresses: they would appear a second or two later, in the middle of a test.
-  for (const end of ["wire", "uplink"]) node.ip("link", "set", end, "addrgenmode", "none", "up");
+  const silent = existsSync("/proc/sys/net/ipv6") ? ["addrgenmode", "none"] : [];
+  for (const end of ["wire", "uplink"]) node.ip("link", "set", end, ...silent, "up");
   node.ip("address", "add", "192.0.2.10/24", "dev", "uplink");
   node.ip("route", "add", "default", "via", "192.0.2.1");
   return node;
