@@ -29,6 +29,7 @@ export const kinds = [
   "sendto",
   "sendmsg",
   "setns",
+  "ioctl",
   "clone",
   "clone3",
   "vfork",

@@ -42,6 +42,8 @@ requires(...root)("bandwidth on a kernel", () => {
       expect(both[way] / rates[way], `${way} ${JSON.stringify(both)}`).toBeLessThan(1.2);
     }
     expect(pod.check("bandwidth", limits, result)).toBe("");
+    const first = plugin === "bridge" ? { bridge: "br9", isGateway: true } : {};
+    expect(pod.check(plugin, first, result, v4(5))).toBe("");
     pod.undo();
     expect(pod.names()).toEqual(["lo"]);
     expect(node.ns.ipJson("link", "show", "type", "ifb")).toEqual([]);

@@ -9,6 +9,7 @@ import {
   BridgeVlanSetVlan,
   bridgeVlanSet,
   checkAddresses,
+  checkHostLink,
   checkIpam,
   checkLink,
   checkMasquerade,
@@ -300,8 +301,8 @@ function check(): void {
   for (let i = 0; i < before.interfaces.length; i++) {
     const e = before.interfaces[i];
     if (e.sandbox != "" || i == bridgeAt || e.name.startsWith(name + ".")) continue;
-    const link = checkLink("host", e, "veth");
-    if (link.int("parent") == pod.int("index") && pod.int("parent") == link.int("index")) port = link;
+    const link = checkHostLink(e, "veth");
+    if (link && link.int("parent") == pod.int("index") && pod.int("parent") == link.int("index")) port = link;
   }
   if (!port) differs('interface "' + pod.str("name") + '" has no other end on the node');
   const end = port!;

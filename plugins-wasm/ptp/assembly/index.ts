@@ -4,6 +4,7 @@ import {
   addrAdd,
   Answer,
   checkAddresses,
+  checkHostLink,
   checkIpam,
   checkLink,
   checkMasquerade,
@@ -105,7 +106,9 @@ function check(): void {
   checkAddresses(pod, addressesOf(before, inPod));
   checkRoutes(pod, before);
   for (let i = 0; i < before.interfaces.length; i++) {
-    if (before.interfaces[i].sandbox == "") checkHost(checkLink("host", before.interfaces[i], "veth"), pod, before);
+    if (before.interfaces[i].sandbox != "") continue;
+    const host = checkHostLink(before.interfaces[i], "veth");
+    if (host) checkHost(host, pod, before);
   }
   if (conf().bool("ipMasq")) checkMasquerade(before);
 }

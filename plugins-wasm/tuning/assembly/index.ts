@@ -22,6 +22,8 @@ import {
 
 /** Of the host: not granted. */
 const NOT_GRANTED = 121;
+/** Of the host: the kernel refused. */
+const REFUSED = 123;
 /** Of CNI's own, for the pod's owner: not allowed. */
 const NOT_ALLOWED = 101;
 
@@ -147,7 +149,8 @@ function set(sysctl: Sysctl, link: i64): void {
   if (answer.code == NOT_GRANTED) {
     fail(NOT_ALLOWED, what + "the administrator does not allow it", answer.str("details"));
   }
-  fail(231, what + answer.str("msg"), answer.str("details"));
+  if (answer.code == REFUSED) fail(231, what + answer.str("msg"), answer.str("details"));
+  answer.emit();
 }
 
 function add(): void {

@@ -55,7 +55,17 @@ export function podInterface(result: Result): i32 {
 
 /** Opens a link that has to be there, of a kind and with the MAC address that the result names. */
 export function checkLink(place: string, expected: Interface, kind: string): Answer {
-  const link = linkOpen({ "in": place, name: expected.name });
+  return checkOpened(linkOpen({ "in": place, name: expected.name }), expected, kind);
+}
+
+/** Opens a link of the node that has to be there; null for one of another kind, which a plugin behind this one made. */
+export function checkHostLink(expected: Interface, kind: string): Answer | null {
+  const link = linkOpen({ "in": "host", name: expected.name });
+  if (!link.failed && link.str("kind") != kind) return null;
+  return checkOpened(link, expected, kind);
+}
+
+function checkOpened(link: Answer, expected: Interface, kind: string): Answer {
   if (link.failed) differs('interface "' + expected.name + '" is not there: ' + link.str("msg"));
   if (link.str("kind") != kind) {
     differs('interface "' + expected.name + '" is of kind "' + link.str("kind") + '", expected "' + kind + '"');
