@@ -38,15 +38,15 @@ const comment = (text: string): NftExpression => {
   return { name: "match", match: { name: "comment", revision: 0, info } };
 };
 
-/**
- * `struct xt_conntrack_mtinfo3` for RELATED, ESTABLISHED and, which the reference lacks, DNAT: whoever published a port of
- * the node wants it to be reached from elsewhere.
- */
-function expected(): NftExpression {
+/** `XT_CONNTRACK_STATE_BIT` of established and related, and `XT_CONNTRACK_STATE_DNAT`. */
+const State = { ANSWERS: 2 | 4, DNAT: 128 } as const;
+
+/** `struct xt_conntrack_mtinfo3` for some states; three fields of it are not zero. */
+function inState(states: number): NftExpression {
   const info = new Uint8Array(CONNTRACK_BYTES);
   const view = new DataView(info.buffer);
   view.setUint16(146, 1, true); // match_flags: XT_CONNTRACK_STATE
-  view.setUint16(150, 2 | 4 | 128, true); // state_mask: a bit for each of established, related and DNAT
+  view.setUint16(150, states, true); // state_mask
   return { name: "match", match: { name: "conntrack", revision: 3, info } };
 }
 
@@ -69,14 +69,19 @@ function isAddress(which: "source" | "destination", ip: Ip): NftExpression[] {
   ];
 }
 
-/** What the reference plugin adds for an address; ours has the key in a comment before the verdict. */
-function rulesFor(ip: Ip, key?: string): NftExpression[][] {
-  const end = [...(key === undefined ? [] : [comment(words(key))]), counter, verdict(Verdict.ACCEPT)];
+/** What accepts the packets of an address: those that are for it in some states, and all that it sends. */
+function acceptRules(ip: Ip, states: number, ...more: readonly NftExpression[]): NftExpression[][] {
+  const end = [...more, counter, verdict(Verdict.ACCEPT)];
   return [
-    [...isAddress("destination", ip), expected(), ...end],
+    [...isAddress("destination", ip), inState(states), ...end],
     [...isAddress("source", ip), ...end],
   ];
 }
+
+/** Beside answers DNAT, which the reference lacks: whoever published a port of the node wants it to be reached. */
+const rulesFor = (ip: Ip, key: string): NftExpression[][] =>
+  acceptRules(ip, State.ANSWERS | State.DNAT, comment(words(key)));
+const referenceRulesFor = (ip: Ip): NftExpression[][] => acceptRules(ip, State.ANSWERS);
 
 const words = (key: string): string => `patchbay ${key}`;
 const toPods = [comment("CNI firewall plugin rules"), counter, verdict(Verdict.JUMP, POD_CHAIN)];
@@ -182,7 +187,7 @@ export function withdraw(kernel: Kernel, { key, addresses }: Acceptance): void {
 
 /** As `withdraw()`, for an address that the reference plugin accepted: one rule of each kind, as its DEL removes them. */
 export function withdrawReference(kernel: Kernel, addresses: readonly Ip[]): void {
-  remove(kernel, addresses, (ip) => rulesFor(ip));
+  remove(kernel, addresses, referenceRulesFor);
 }
 
 /** As `withdraw()`, when no record says which addresses an attachment had: its key is in the rules. */
