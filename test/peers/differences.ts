@@ -192,6 +192,11 @@ export const allowed: readonly Difference[] = [
     line: /CNI-FORWARD accepts from 10\.9\.0\.2: seen: /,
   },
   {
+    heading: "Pods of one bridge kept apart",
+    stories: /^firewall, isolated/,
+    line: /node kinds: <veth of br[89]> info_slave_data isolated: (true|false)$/,
+  },
+  {
     heading: "A policy goes with its last pod",
     stories: /^firewall, a policy of pods that have gone/,
     line: /pod 0 reaches 10\.8\.0\.3: seen: /,
