@@ -136,6 +136,8 @@ describe("link_set on the node's end of a veth that another plugin made", () => 
     guest.must("link_set", { link, isolated: true });
     expect(host.linkByIndex(port.index)?.port?.isolated).toBe(true);
     expect(guest.must("link_open", { in: "host", peerOf: pod }).isolated).toBe(true);
+    expect(undo(guest)).toEqual([]);
+    expect(host.linkByIndex(port.index)?.port?.isolated).toBe(false);
     for (const change of [{ up: false }, { mtu: 1300 }, { master: 0 }, { mac: "02:00:00:00:00:09" }]) {
       expect(guest.code("link_set", { link, ...change })).toBe(121);
     }

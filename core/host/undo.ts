@@ -47,7 +47,7 @@ function tolerant(work: () => void): void {
   }
 }
 
-const flags = ["up", "promisc", "allmulti"] as const;
+const flags = ["up", "promisc", "allmulti", "isolated"] as const;
 const numbers = ["mtu", "master", "txQueueLength"] as const;
 const texts = ["mac", "name"] as const;
 

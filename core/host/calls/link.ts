@@ -211,6 +211,7 @@ function formerState(now: Link, change: LinkChange): JsonObject {
   keep("name", now.name);
   keep("promisc", now.promisc);
   keep("allmulti", now.allmulti);
+  keep("isolated", now.port?.isolated);
   keep("txQueueLength", now.txQueueLength);
   keep("master", now.master ?? 0);
   return former;
