@@ -7,6 +7,7 @@ import { CniError } from "../base/error.ts";
 import { salvageFilter } from "../host/calls/filter.ts";
 import { salvageNft } from "../host/calls/nft.ts";
 import { nftKey } from "../host/context.ts";
+import { salvagePorts } from "../kernel/nft-ports.ts";
 import type { ContainerState } from "../state/container.ts";
 import type { Node } from "./node.ts";
 import { leaveObject } from "./objects.ts";
@@ -29,6 +30,7 @@ export function salvage(container: ContainerState, node: Node): readonly CniErro
     if (known.has(`${network}/${ifname}`)) continue;
     const key = nftKey({ container: container.id, network, ifname });
     attempt(() => salvageNft(node.host(), key));
+    attempt(() => salvagePorts(node.host(), key));
     attempt(() => salvageFilter(node.host(), key));
     attempt(() => void node.host().deleteLink(link.index));
   }

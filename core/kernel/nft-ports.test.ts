@@ -9,6 +9,7 @@ import {
   type PortPlan,
   portHolders,
   portsAmiss,
+  salvagePorts,
   unmapPorts,
 } from "./nft-ports.ts";
 import { SimulatedNode } from "./simulated.ts";
@@ -164,5 +165,17 @@ describe("on a node", () => {
     expect(portsAmiss(kernel, first)).toBe("port 80/tcp does not lead to the pod");
     kernel.nft(unmapPorts(claimOf(plan([tcp(80, 80), tcp(81, 81, { hostIP: ip("192.0.2.1") })]))));
     expect(portsAmiss(kernel, second)).toBeUndefined();
+  });
+
+  test("salvagePorts() finds what leads to an attachment, and leaves the others", () => {
+    const kernel = new SimulatedNode().netns("host", { host: true });
+    const other = mapPorts(plan([tcp(81, 1, { hostIP: ip("192.0.2.2") })], { key: "l" }));
+    kernel.nft(other.add);
+    kernel.nft(mapPorts(plan([tcp(70, 90, { length: 2 }), tcp(82, 1, { hostIP: ip("192.0.2.1") })])).add);
+    for (let times = 0; times < 2; times++) salvagePorts(kernel, "k");
+    expect(portsAmiss(kernel, other)).toBeUndefined();
+    expect(kernel.nftElements("inet", "patchbay_ports", "ports4")).toHaveLength(1);
+    expect(kernel.nftElements("inet", "patchbay_ports", "shift-k-0")).toBeUndefined();
+    expect(kernel.nftChains("inet", "patchbay_ports")).not.toContain("hostport-k");
   });
 });

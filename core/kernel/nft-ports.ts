@@ -404,6 +404,27 @@ export function unmapPorts(claim: PortClaim): NftChange[] {
   ];
 }
 
+/** Removes an attachment's ports when no record of them is left: what leads to its chain is looked for. */
+export function salvagePorts(kernel: Kernel, key: string): void {
+  const chain = portChain(key);
+  if (!kernel.nftChains(at.family, at.table).includes(chain)) return;
+  const elements = Object.keys(maps).flatMap((map) =>
+    (kernel.nftElements(at.family, at.table, map) ?? [])
+      .filter((element) => element.chain === chain)
+      .flatMap((element): NftChange[] => {
+        const inner = { op: "delete", ...at, what: "element", map, key: element.key, chain } as const;
+        if (!map.startsWith(HOST_IPS)) return [inner];
+        const outer = { ...inner, map: map.replace(HOST_IPS, "ports"), key: element.key.slice(0, 8), chain: HOST_IPS };
+        return [inner, { ...outer, unlessIn: map }];
+      }),
+  );
+  const shifts = Array.from(
+    { length: 128 },
+    (_, i): NftChange => ({ op: "delete", ...at, what: "map", map: shiftMap(key, i) }),
+  );
+  kernel.nft([...elements, { op: "delete", ...at, what: "chain", chain }, ...shifts]);
+}
+
 /** The first port that is not as the plan has it, or rules that are not; undefined when all is in place. */
 export function portsAmiss(kernel: Kernel, { chains, elements }: PortFeature): string | undefined {
   for (const { name, rules } of chains) {
