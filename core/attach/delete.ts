@@ -55,7 +55,6 @@ export function deleteCall(invocation: DeleteInvocation, caller: DeleteCaller, o
   }
   operation.step("undo");
   failures.push(...deleteOrphanRecords(invocation.containerId, journals, operation.node));
-  failures.push(...deleteOrphanDevices(invocation.containerId, journals, operation.node));
   if (ours.length === 0) failures.push(...deleteUnknown(invocation, caller, operation.node));
   if (failures.length > 0) throw combined(failures);
 }
@@ -104,6 +103,7 @@ export function deleteOrphanRecords(
       failures.push(CniError.from(thrown));
     }
   }
+  if (node.store.devices.used) failures.push(...returnUnknown(container, keys, node.devices()));
   return [...failures, ...dropLeases(container, journals, node)];
 }
 
@@ -122,16 +122,6 @@ function dropLeases(container: ContainerId, journals: readonly Journal[], node: 
       return [CniError.from(thrown)];
     }
   });
-}
-
-/** Gives back the devices that a container has and no journal of it names: the journals were damaged or lost. */
-export function deleteOrphanDevices(
-  container: ContainerId,
-  journals: readonly Journal[],
-  node: Node,
-): readonly CniError[] {
-  if (!node.store.devices.used) return [];
-  return returnUnknown(container, new Set(journals.map((journal) => journal.key)), node.devices());
 }
 
 function deleteRecorded(record: FoundRecord, node: Node): void {

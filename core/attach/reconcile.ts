@@ -57,6 +57,15 @@ export function findOrphans(operation: Operation): readonly Orphan[] {
     const label = `${ifname}=${network} (a DHCP lease${journal ? " that was left behind" : ""})`;
     orphans.push({ container: container as ContainerId, needsRuntime: false, label });
   }
+  for (const { owner, key, earlierBoot } of node.store.devices.list()) {
+    const container = owner.container as ContainerId;
+    if (known.has(container)) continue;
+    using pod = earlierBoot ? undefined : openPodOf(owner.netns);
+    if (pod !== undefined) continue;
+    known.add(container);
+    const label = `${owner.ifname}=${owner.network} (the device "${key}" that was left behind)`;
+    orphans.push({ container, needsRuntime: false, label });
+  }
   return orphans;
 }
 

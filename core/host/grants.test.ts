@@ -47,6 +47,9 @@ const creates = [
   "announce",
   "ipam_add",
   "lease_acquire",
+  "device_take",
+  "device_info",
+  "vf_set",
 ];
 
 test("a manifest that the binary carries reads as the checked one does", () => {

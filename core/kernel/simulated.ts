@@ -605,7 +605,8 @@ class SimulatedKernel implements Kernel {
     const link = this.#at(doing, index);
     const vf = link.vfs[number];
     if (vf === undefined) throw new KernelError(doing, Errno.EINVAL);
-    checkMac(doing, change.mac);
+    // All zeros take the address away.
+    if (!/^[0:]+$/.test(change.mac ?? "0")) checkMac(doing, change.mac);
     const { vlan, rate, ...flags } = change;
     link.vfs[number] = {
       ...vf,
