@@ -58,7 +58,11 @@ export class Card {
       return basename(readlinkSync(`${PCI}/devices/${physical}/virtfn${i}`));
     });
     const card = new Card(name, physical, vfs);
-    for (let i = 0; i < functions; i++) await until(`the interface of function ${i}`, () => card.interfaceOf(i));
+    for (let i = 0; i < functions; i++) {
+      const own = await until(`the interface of function ${i}`, () => card.interfaceOf(i));
+      // Some drivers tell the card their address only then, and a later look would find it changed.
+      for (const state of ["up", "down"]) sh(["ip", "link", "set", own, state]);
+    }
     return card;
   }
 

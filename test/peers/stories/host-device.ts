@@ -53,7 +53,7 @@ export const hostDeviceStories: readonly Named[] = [
   { what: "host-device, dns", story: story({ conf: { ...conf, dns, ipam: { ...fixed, dns: { domain: "i" } } } }) },
   { what: "host-device, dns without addresses", story: story({ conf: { ...conf, dns } }) },
   { what: "host-device, another name in the pod", story: story({ ifname: "net7", conf: { ...conf, ipam: fixed } }) },
-  ...eachVersion(conf, { prepare: device, stays: ["dev0"] }).filter((named) => !named.newer),
+  ...eachVersion({ ...conf, ipam: fixed }, { prepare: device, stays: ["dev0"] }).filter((named) => !named.newer),
   fault("no device is named", { device: undefined }),
   fault("no such device", { device: "none0" }),
   fault("no such MAC address", { device: undefined, hwaddr: "02:00:00:00:00:fe" }),
