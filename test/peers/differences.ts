@@ -248,6 +248,7 @@ export const allowed: readonly Difference[] = [
     line: /the flow is known: seen: /,
   },
   { heading: "Ranges of ports", stories: /^portmap, a range/, line: /asks tcp 192\.0\.2\.10 8081 .*: seen: / },
+  {
     heading: "host-device is deleted as often as one likes",
     stories: /^host-device/,
     line: / DEL( of pod 1)?: answer: exit: failed beside 0/,
