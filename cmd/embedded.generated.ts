@@ -33,6 +33,8 @@ import tuningCode from "../build/guests/tuning.cwasm" with { type: "file" };
 import tuningManifest from "../build/guests/tuning.manifest" with { type: "text" };
 import vlanCode from "../build/guests/vlan.cwasm" with { type: "file" };
 import vlanManifest from "../build/guests/vlan.manifest" with { type: "text" };
+import vrfCode from "../build/guests/vrf.cwasm" with { type: "file" };
+import vrfManifest from "../build/guests/vrf.manifest" with { type: "text" };
 
 export const files = {
   libgcc,
@@ -54,5 +56,6 @@ export const files = {
     tap: { artifactPath: tapCode, manifestText: tapManifest },
     tuning: { artifactPath: tuningCode, manifestText: tuningManifest },
     vlan: { artifactPath: vlanCode, manifestText: vlanManifest },
+    vrf: { artifactPath: vrfCode, manifestText: vrfManifest },
   },
 } as const;

@@ -119,6 +119,7 @@ function page(): string {
     "| `parent` | one that the configuration names to build upon; it is never changed |",
     "| `bridge` | one of the network on this node, named by the configuration, shared by its attachments |",
     "| `device` | the device that was allocated to the attachment |",
+    "| `vrf` | a VRF of the pod, named by the configuration, shared by the pod's attachments |",
     ...byName.flatMap(section),
   ].join("\n");
 }

@@ -130,7 +130,7 @@ function undoBeforeLinks(part: Part, context: UndoContext): void {
   const places = { pod: context.pod, host: context.node.host() };
   for (const pending of journal.pending()) {
     const { step, id } = pending;
-    if (step.do === "link") continue;
+    if (step.do === "link" || step.do === "pod-link") continue;
     if (isLate(step)) {
       part.late.push(pending);
       continue;

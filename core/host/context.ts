@@ -7,7 +7,7 @@ import type { Result } from "../cni/types.ts";
 import type { Firewalld } from "../dbus/firewalld.ts";
 import type { Kernel, Link } from "../kernel/kernel.ts";
 import { type CallRule, decide, type Grants, type Operation, type Target } from "../policy/decide.ts";
-import { isWildcard, type Manifest, type NamedLink } from "../policy/manifest.ts";
+import { isWildcard, type Manifest, type NamedLink, type NamedRole } from "../policy/manifest.ts";
 import type { SysctlWord } from "../policy/sysctl-list.ts";
 import type { DeviceOwner } from "../state/devices.ts";
 import type { Entry, Place, UndoStep } from "../state/entries.ts";
@@ -94,8 +94,6 @@ export interface BorrowedDevice {
   /** Without an interface: the addresses that a result may claim for it. */
   readonly macs?: string[] | undefined;
 }
-
-type NamedRole = "parent" | "bridge" | "device";
 
 export class GuestContext {
   readonly setup: GuestSetup;

@@ -23,6 +23,7 @@ const targets: readonly Target[] = [
   { whose: "granted", role: "parent" },
   { whose: "granted", role: "bridge" },
   { whose: "granted", role: "device" },
+  { whose: "granted", role: "vrf" },
   { whose: "other" },
   { whose: "host" },
 ];

@@ -107,7 +107,7 @@ function takeBack(step: UndoStep, places: UndoPlaces): boolean {
     tolerant(() => removeFilter(places.host, step));
     return true;
   }
-  if (step.do === "link" || step.do === "lease" || step.do === "pool") return false;
+  if (step.do === "link" || step.do === "pod-link" || step.do === "lease" || step.do === "pool") return false;
   if (step.do === "network-object" || step.do === "delegate" || step.do === "dhcp") return false;
   if (step.do === "device" || step.do === "device-info") return false;
   const kernel = step.in === "pod" ? places.pod : places.host;
@@ -187,8 +187,40 @@ export function undoLinks(parts: readonly UndoPart[], places: UndoPlaces): UndoF
       .toReversed()
       .map((own) => ({ part: p, own })),
   );
-  if (doomed.length > 0) deleteAll(doomed, parts, places, failures);
+  const shared = parts.flatMap((part, p) => podLinks(part.entries).map((link) => ({ part: p, ...link })));
+  if (doomed.length > 0 || shared.length > 0) deleteAll(doomed, shared, parts, places, failures);
   return failures;
+}
+
+interface SharedLink {
+  readonly part: number;
+  readonly id: number;
+  readonly step: Extract<UndoStep, { do: "pod-link" }>;
+}
+
+/** The pod's own links that a journal says the attachment uses. */
+function podLinks(entries: readonly Entry[]): Omit<SharedLink, "part">[] {
+  const over = new Set(entries.flatMap((e) => (e.is === "undone" ? [e.id] : [])));
+  return entries.flatMap((e) =>
+    e.is === "undo" && e.step.do === "pod-link" && !over.has(e.id) ? [{ id: e.id, step: e.step }] : [],
+  );
+}
+
+/** Which of the pod's shared links nobody uses when `going` are gone. */
+function unused(
+  shared: readonly SharedLink[],
+  going: readonly Link[],
+  all: readonly Link[],
+): { readonly by: SharedLink; readonly link: Link }[] {
+  const found = new Map<number, { readonly by: SharedLink; readonly link: Link }>();
+  for (const by of shared) {
+    const { kind, name, mac } = by.step;
+    const link = all.find((l) => l.kind === kind && l.name === name && l.mac === mac);
+    if (link === undefined) continue;
+    const members = all.filter((l) => l.master === link.index);
+    if (members.every((m) => going.some((g) => g.index === m.index))) found.set(link.index, { by, link });
+  }
+  return [...found.values()];
 }
 
 interface Doomed {
@@ -213,6 +245,7 @@ function find(own: OwnLink, where: Place, kernel: Kernel, all: () => readonly Li
 
 function deleteAll(
   doomed: readonly Doomed[],
+  shared: readonly SharedLink[],
   parts: readonly UndoPart[],
   places: UndoPlaces,
   failures: UndoFailure[],
@@ -238,15 +271,23 @@ function deleteAll(
         if (link !== undefined && !found.some((f) => f.link.index === link.index)) found.push({ n, link });
       });
     }
-    if (where === "pod" && found.length > 1) {
+    const last = where === "pod" && shared.length > 0 ? unused(shared, found.map((f) => f.link), all()) : [];
+    if (where === "pod" && found.length + last.length > 1) {
       try {
-        kernel.deleteLinks(found.map((f) => f.link));
+        kernel.deleteLinks([...found, ...last].map((f) => f.link));
         continue;
       } catch {
         // One of them stays: singly, the others go and the error is that one's.
       }
     }
     for (const { n, link } of found) attempt(n, () => void kernel.deleteLink(link.index));
+    for (const { by, link } of last) {
+      try {
+        tolerant(() => void kernel.deleteLink(link.index));
+      } catch (cause) {
+        failures.push({ part: by.part, id: by.id, step: by.step, cause });
+      }
+    }
   }
   for (const [n, d] of doomed.entries()) {
     const cause = left.get(n);

@@ -4,7 +4,7 @@
  * configuration, never from what the guest says.
  */
 import { Code } from "../base/error.ts";
-import { coversSysctl, type Manifest, type ManifestLimits, type Role, roles } from "./manifest.ts";
+import { coversSysctl, type Manifest, type ManifestLimits, type NamedRole, type Role, roles } from "./manifest.ts";
 import type { PluginGrant, Policy } from "./policy.ts";
 import type { SysctlWord } from "./sysctl-list.ts";
 
@@ -39,7 +39,7 @@ export interface CallRule {
  */
 export type Target =
   | { readonly whose: "own"; readonly role: "pod-link" | "own" | "peer" }
-  | { readonly whose: "granted"; readonly role: "parent" | "bridge" | "device" }
+  | { readonly whose: "granted"; readonly role: NamedRole }
   | { readonly whose: "other" }
   | { readonly whose: "host" }
   | { readonly whose: "sysctl"; readonly pattern: string; readonly word?: SysctlWord };

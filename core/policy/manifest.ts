@@ -25,9 +25,21 @@ import { checkClosed, type Keys, type Schema, SchemaError } from "./schema.ts";
  * - `parent`: the link that the configuration names, such as `master`. Never changed, only built upon.
  * - `bridge`: a link of the network on this node, made if absent and shared by the network's attachments.
  * - `device`: the one device that was allocated to the attachment.
+ * - `vrf`: a VRF of the pod, made if absent and shared by the pod's attachments.
  */
-export type Role = "pod-link" | "own" | "peer" | "parent" | "bridge" | "device";
-export const roles = ["pod-link", "own", "peer", "parent", "bridge", "device"] as const satisfies readonly Role[];
+export type Role = "pod-link" | "own" | "peer" | "parent" | "bridge" | "device" | "vrf";
+export const roles = [
+  "pod-link",
+  "own",
+  "peer",
+  "parent",
+  "bridge",
+  "device",
+  "vrf",
+] as const satisfies readonly Role[];
+/** Of a link that a key of the configuration names. */
+export type NamedRole = "parent" | "bridge" | "device" | "vrf";
+const namedRoles = ["parent", "bridge", "device", "vrf"] as const satisfies readonly NamedRole[];
 
 /** Which key of the configuration names a link that the plugin may open. */
 export interface NamedLink {
@@ -82,7 +94,7 @@ export interface Manifest {
   readonly undo: "journal" | "guest";
   /** Call → the roles whose links it may be used on; an empty list for a call that has no link as its target. */
   readonly calls: ReadonlyMap<string, readonly Role[]>;
-  readonly links: ReadonlyMap<"parent" | "bridge" | "device", NamedLink>;
+  readonly links: ReadonlyMap<NamedRole, NamedLink>;
   readonly device?: DeviceSelectors;
   /** The interface of the pod that the plugin is about, whatever CNI_IFNAME says, such as "lo". */
   readonly podLink?: string;
@@ -127,7 +139,7 @@ export const manifestSchema = {
     required: true,
     doc: "Each call that the module imports, with the roles it is used on",
   },
-  links: { type: "object", keys: { parent: namedLink, bridge: namedLink, device: namedLink } },
+  links: { type: "object", keys: { parent: namedLink, bridge: namedLink, device: namedLink, vrf: namedLink } },
   device: {
     type: "object",
     keys: {
@@ -229,8 +241,8 @@ export function parseManifest(doc: Json): Manifest {
         throw new SchemaError(`sysctls[${i}]`, `expected "pod:net/…" or "host:net/…", got "${pattern}"`);
       }
     }
-    const links = new Map<"parent" | "bridge" | "device", NamedLink>();
-    for (const role of ["parent", "bridge", "device"] as const) {
+    const links = new Map<NamedRole, NamedLink>();
+    for (const role of namedRoles) {
       const link = m.links?.[role];
       if (link !== undefined) links.set(role, link);
     }
@@ -265,11 +277,11 @@ export function carriedManifest(text: string): Manifest {
   const doc: Partial<Omit<Manifest, "calls" | "links" | "limits">> &
     Pick<Manifest, "name" | "version" | "schema"> & {
       readonly calls: { readonly [call: string]: readonly Role[] };
-      readonly links?: Partial<Record<"parent" | "bridge" | "device", Partial<NamedLink> & Pick<NamedLink, "key">>>;
+      readonly links?: Partial<Record<NamedRole, Partial<NamedLink> & Pick<NamedLink, "key">>>;
       readonly limits?: Partial<ManifestLimits>;
     } = JSON.parse(text);
-  const links = new Map<"parent" | "bridge" | "device", NamedLink>();
-  for (const role of ["parent", "bridge", "device"] as const) {
+  const links = new Map<NamedRole, NamedLink>();
+  for (const role of namedRoles) {
     const link = doc.links?.[role];
     if (link !== undefined) links.set(role, { orDefaultRoute: false, ...link });
   }

@@ -55,6 +55,14 @@ export type UndoStep =
   | { readonly do: "address"; readonly in: Place; readonly link: LinkRef; readonly address: string }
   | { readonly do: "route"; readonly in: Place; readonly route: JsonObject }
   | { readonly do: "rule"; readonly in: Place; readonly rule: JsonObject }
+  /** A link of the pod that several of its attachments use: each says so, and it goes with the last. */
+  | {
+      readonly do: "pod-link";
+      readonly in: "pod";
+      readonly kind: string;
+      readonly name: string;
+      readonly mac: string;
+    }
   /** What a link had that is not ours, and loses by what we do with it. */
   | {
       readonly do: "restore";

@@ -33,7 +33,11 @@ export function wideManifest(more: JsonObject = {}): Manifest {
     abi: 1,
     version: "1",
     calls,
-    links: { bridge: { key: "bridge" }, parent: { key: "master", orDefaultRoute: true, inPodWhen: "linkInContainer" } },
+    links: {
+      bridge: { key: "bridge" },
+      parent: { key: "master", orDefaultRoute: true, inPodWhen: "linkInContainer" },
+      vrf: { key: "vrfname", inPod: true },
+    },
     sysctls: ["pod:net/ipv4/conf/<link>/arp_notify", "pod:net/ipv4/conf/all/arp_notify", "host:net/ipv4/ip_forward"],
     schema: { bridge: { type: "string", format: "ifname" }, master: { type: "string", format: "ifname" } },
     ...more,

@@ -20,6 +20,7 @@ import {
   refuseAdvertisements,
   vanished,
 } from "./link-common.ts";
+import { createForPod } from "./link-pod.ts";
 import { type Create, checkKind, createRequest, inheritsAddress, specFor } from "./link-spec.ts";
 
 const answerForPeer = (guest: GuestContext, peer: Created) => ({
@@ -228,12 +229,12 @@ function nameFor(guest: GuestContext, r: Create): string {
 export const linkCreate = hostCall({
   name: "link_create",
   operations: creating,
-  roles: ["pod-link", "own", "bridge", "parent"],
-  doc: "Makes a link. It belongs to the attachment, or with `scope` `network` to the network on this node",
+  roles: ["pod-link", "own", "bridge", "parent", "vrf"],
+  doc: "Makes a link. It belongs to the attachment, or with `scope` to the network on this node or to the pod",
   request: createRequest,
   answer: {
     ...linkAnswer,
-    created: { type: "boolean", required: true, doc: "False when the network's link was there" },
+    created: { type: "boolean", required: true, doc: "False when the network's or the pod's link was there" },
     peer: {
       type: "object",
       keys: { ...linkAnswer, masterMac: { type: "string", doc: "Of a port: the address that its bridge has with it" } },
@@ -245,6 +246,8 @@ export const linkCreate = hostCall({
     const name = nameFor(guest, r);
     if (r.scope === "network") {
       targets.push(r.in === "host" ? guest.grantedName("host", name) : { whose: "other" });
+    } else if (r.scope === "pod") {
+      targets.push(r.in === "pod" ? guest.grantedName("pod", name) : { whose: "host" });
     } else targets.push(ownTarget(guest, r.in, name));
     if (r.peer !== undefined || r.kind === "veth") {
       const peer = r.peer ?? onNode;
@@ -258,6 +261,9 @@ export const linkCreate = hostCall({
     checkKind(r);
     if (r.scope === "network" && r.kind !== "bridge" && r.kind !== "veth") {
       throw bad("link_create", "scope", `expected "attachment": a ${r.kind} is never the network's`);
+    }
+    if ((r.scope === "pod") !== (r.kind === "vrf")) {
+      throw bad("link_create", "scope", r.kind === "vrf" ? 'expected "pod"' : `expected none of "pod" for a ${r.kind}`);
     }
     if (r.kind === "bridge" && r.scope !== "network" && r.in === "host") {
       throw bad("link_create", "scope", 'expected "network": a bridge on the node is the network\'s');
@@ -275,6 +281,11 @@ export const linkCreate = hostCall({
   },
   run(guest, r) {
     const name = nameFor(guest, r);
+    if (r.scope === "pod") {
+      const { link, created } = createForPod(guest, r, name);
+      const number = guest.open("pod", link, { target: { whose: "granted", role: "vrf" } });
+      return { ...answerFor(guest, "pod", link, number), created, peer: undefined };
+    }
     if (r.scope === "network") {
       const { made, created, peer } = createShared(guest, r, name);
       return {

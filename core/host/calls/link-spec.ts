@@ -20,9 +20,9 @@ export const createRequest = {
   },
   scope: {
     type: "string",
-    enum: ["attachment", "network"],
+    enum: ["attachment", "network", "pod"],
     default: "attachment",
-    doc: "`network`: made if absent, verified if there, never changed in kind",
+    doc: "`network`, `pod`: made if absent, verified if there, never changed in kind; of a pod, a VRF, which goes with the last attachment that uses it",
   },
   mtu,
   mac: { ...mac, doc: "Random, locally administered, when absent" },

@@ -22,6 +22,7 @@ import {
   refuseAdvertisements,
   vanished,
 } from "./link-common.ts";
+import { keepForUndo } from "./link-pod.ts";
 import { routeKeys, toRoute } from "./route.ts";
 
 const openRequest = {
@@ -52,7 +53,7 @@ function wanted(guest: GuestContext, r: ValueOfKeys<typeof openRequest>): Link |
 export const linkOpen: HostCall = hostCall({
   name: "link_open",
   operations: reading,
-  roles: ["pod-link", "own", "peer", "parent", "bridge", "device"],
+  roles: ["pod-link", "own", "peer", "parent", "bridge", "device", "vrf"],
   doc: "Gives a handle for a link that is the attachment's or that the configuration names",
   request: openRequest,
   answer: linkAnswer,
@@ -82,7 +83,7 @@ export const linkOpen: HostCall = hostCall({
 export const linkList = hostCall({
   name: "link_list",
   operations: reading,
-  roles: ["pod-link", "own", "parent", "bridge", "device"],
+  roles: ["pod-link", "own", "parent", "bridge", "device", "vrf"],
   doc: "Lists the links of the pod, or those of the node that are the attachment's or that the configuration names",
   request: { in: { ...place, default: "pod" } },
   answer: { links: { type: "array", items: { type: "object", keys: linkAnswer }, required: true } },
@@ -140,7 +141,7 @@ const changeable = [
 export const linkSet = hostCall({
   name: "link_set",
   operations: ["ADD", "DEL"],
-  roles: [...linkRoles, "peer"],
+  roles: [...linkRoles, "peer", "vrf"],
   doc: "Changes a link. What it was before is kept for DEL, unless the link goes with the attachment or is the network's",
   request: setRequest,
   answer: {},
@@ -177,6 +178,7 @@ export const linkSet = hostCall({
       if (master !== undefined && master.in !== link.in)
         throw bad("link_set", "master", "expected a link of the same namespace");
       change.master = master?.index ?? 0;
+      if (master?.kind === "vrf" && !guest.goesWithLink(link)) keepForUndo(guest, link, kernel);
     }
     if (!isShared && !guest.goesWithLink(link)) {
       const now = kernel.linkByIndex(link.index);

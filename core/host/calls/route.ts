@@ -166,8 +166,14 @@ function answerOf(r: Route): RouteRequest {
 /** As the journal keeps a route that is to be put back. */
 export const routeRecord = (r: Route): JsonObject => ({ ...plain(answerOf(r)), index: r.index ?? 0 });
 
-/** What is restored of a link's routes when they are lost: the kernel makes its own again, with the addresses. */
-export const isGiven = (r: Route): boolean => isUnicast(r) && r.table !== LOCAL && r.protocol !== 2;
+/**
+ * The routes that a link loses when it goes into a VRF or comes out, in the order in which they can be put back: the
+ * kernel makes its own of the main table again, and no other.
+ */
+export function lostRoutes(routes: readonly Route[]): readonly Route[] {
+  const lost = routes.filter((r) => isUnicast(r) && r.table !== LOCAL && !(r.table === MAIN && r.protocol === 2));
+  return [...lost.filter((r) => r.gateway === undefined), ...lost.filter((r) => r.gateway !== undefined)];
+}
 
 /** Whether a route is one that a request means: what the request leaves out, the kernel does not look at either. */
 function isOf(found: Route, wanted: Route): boolean {
@@ -307,6 +313,7 @@ export const tableFind = hostCall({
   run(guest, r) {
     const kernel = guest.kernel("pod");
     const used = new Set(reserved);
+    for (const { data } of kernel.links()) if (data?.table !== undefined) used.add(data.table);
     for (const { table } of kernel.rules()) used.add(table);
     for (const { table = MAIN } of kernel.routes()) used.add(table);
     let table = r.from;

@@ -723,7 +723,7 @@ export class LinkCreate {
   in: string | null = null;
   /** In the pod, CNI_IFNAME when absent. On the node only with `"scope":"network"`; an attachment's own links there get derived names */
   name: string | null = null;
-  /** `network`: made if absent, verified if there, never changed in kind */
+  /** `network`, `pod`: made if absent, verified if there, never changed in kind; of a pod, a VRF, which goes with the last attachment that uses it */
   scope: string | null = null;
   /** Bytes; 0 is the kernel's choice */
   mtu: i64 = ABSENT;
@@ -780,7 +780,7 @@ export class LinkCreate {
   }
 }
 
-/** Makes a link. It belongs to the attachment, or with `scope` `network` to the network on this node */
+/** Makes a link. It belongs to the attachment, or with `scope` to the network on this node or to the pod */
 export function linkCreate(request: LinkCreate): Answer {
   const w = new Writer();
   w.beginObject();
