@@ -271,7 +271,14 @@ function deleteAll(
         if (link !== undefined && !found.some((f) => f.link.index === link.index)) found.push({ n, link });
       });
     }
-    const last = where === "pod" && shared.length > 0 ? unused(shared, found.map((f) => f.link), all()) : [];
+    const last =
+      where === "pod" && shared.length > 0
+        ? unused(
+            shared,
+            found.map((f) => f.link),
+            all(),
+          )
+        : [];
     if (where === "pod" && found.length + last.length > 1) {
       try {
         kernel.deleteLinks([...found, ...last].map((f) => f.link));

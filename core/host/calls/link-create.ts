@@ -262,8 +262,8 @@ export const linkCreate = hostCall({
     if (r.scope === "network" && r.kind !== "bridge" && r.kind !== "veth") {
       throw bad("link_create", "scope", `expected "attachment": a ${r.kind} is never the network's`);
     }
-    if ((r.scope === "pod") !== (r.kind === "vrf")) {
-      throw bad("link_create", "scope", r.kind === "vrf" ? 'expected "pod"' : `expected none of "pod" for a ${r.kind}`);
+    if (r.scope === "pod" && r.kind !== "vrf") {
+      throw bad("link_create", "scope", `expected "attachment": a ${r.kind} is never shared by a pod's attachments`);
     }
     if (r.kind === "bridge" && r.scope !== "network" && r.in === "host") {
       throw bad("link_create", "scope", 'expected "network": a bridge on the node is the network\'s');

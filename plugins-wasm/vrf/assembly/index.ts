@@ -79,7 +79,7 @@ function refuseMember(link: Answer, links: Json): void {
   if (index == 0) return;
   const master = indexed(links, index);
   fail(
-    200,
+    233,
     'Cannot put "' + ifname() + '" into VRF "' + vrfName() + '": it belongs to "' + (master ? master.str("name") : decimal(index)) + '" already',
     "Name one VRF or bridge for an interface",
   );
