@@ -281,7 +281,7 @@ requires(...guestMachine, built)("vrf", () => {
       conf: { ...calls[0]?.conf, name: "other", vrfname: "blue" },
     });
     expect([again.error?.code, again.error?.msg]).toEqual([
-      200,
+      233,
       expect.stringContaining('it belongs to "red" already'),
     ]);
     node.ok("DEL", calls[0] ?? {});
