@@ -80,7 +80,7 @@ describe("a VRF of the pod", () => {
     const sim = new Sim();
     const guest = sim.guest("net1");
     expect(guest.code("link_create", { kind: "vrf", scope: "pod", name: "blue", table: 10 })).toBe(121);
-    expect(guest.code("link_create", { kind: "vrf", scope: "pod", in: "host", name: "red", table: 10 })).toBe(121);
+    expect(guest.code("link_create", { kind: "vrf", scope: "pod", in: "host", name: "red", table: 10 })).toBe(120);
     expect(guest.code("link_create", { kind: "dummy", scope: "pod", name: "red" })).toBe(120);
     expect(sim.names).toEqual(["lo"]);
   });
