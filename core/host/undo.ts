@@ -60,6 +60,8 @@ function formerChange(former: JsonObject): LinkChange {
   return change as LinkChange;
 }
 
+const RESTORE_WAIT_MS = 2500;
+
 /**
  * Gives a link back what it had. What the kernel will not take is left out: it is there already, or what it stood on has
  * gone with somebody else, and no retry would mend that.
@@ -74,8 +76,11 @@ function putBack(kernel: Kernel, step: Extract<UndoStep, { do: "restore" }>): vo
   };
   for (const text of step.addresses) {
     const address = parseCidr(text);
-    if (address !== undefined) attempt(() => kernel.addAddress(step.link.index, { address }));
+    // It was in use, so nobody else has it.
+    if (address !== undefined) attempt(() => kernel.addAddress(step.link.index, { address, noDad: true }));
   }
+  // One that stayed is looked at by the kernel anew, and no route can have it as its source until then.
+  if (step.addresses.length > 0) attempt(() => kernel.waitAddresses(step.link.index, RESTORE_WAIT_MS));
   for (const record of step.routes) {
     const route = routeFromRecord(record);
     if (route !== undefined) attempt(() => kernel.addRoute(route, "append"));

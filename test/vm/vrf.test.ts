@@ -126,7 +126,7 @@ requires(...guestMachine, built)("vrf", () => {
     const networks = conf((up, n) => [macvlan(up), { type: "vrf", vrfname: "red", ...(n === 0 && { table: 10 }) }]);
     node.ok("ADD", { pod, conf: networks });
     expect([masterOf(pod, "net1"), masterOf(pod, "net2")]).toEqual(["red", "red"]);
-    expect(table(pod, 10).filter((route) => route.startsWith("default via 10."))).toHaveLength(1);
+    expect(table(pod, 10).filter((route) => route.startsWith("default via 10."))).toHaveLength(2);
     node.ok("CHECK", { pod, conf: networks });
     node.ok("DEL", { pod, conf: networks });
     expect(state(pod)).toEqual(before);

@@ -134,6 +134,8 @@ function restoreRoutes(link: i64, before: LinkRoute[], table: i64): void {
     const route = before[i];
     const to = route.table == MAIN_TABLE ? table : route.table;
     if (route.isLinkLocal && route.table == MAIN_TABLE) continue;
+    // The address is the VRF's now, and the kernel takes it as a source in no other table.
+    if (to != table) route.source = "";
     if (!has(now, route, to)) route.addTo(link, to).must();
   }
 }
