@@ -12,6 +12,7 @@ import { TestNetns } from "../support/netns.ts";
 import { until } from "../support/node.ts";
 import { hasPeer, type Part, peerFile } from "../support/peers.ts";
 import { built, has, requires, root } from "../support/requires.ts";
+import { dhcpHeadings } from "./differences.ts";
 
 const MAC = "02:50:00:00:00:01";
 const option = (text: string): string => `--dhcp-option=${text}`;
@@ -131,15 +132,7 @@ async function tell(story: Story, theirs: Part | undefined): Promise<Seen> {
 }
 
 const page = readFileSync(new URL("../../docs/differences.md", import.meta.url), "utf8");
-/** What is to be explained, and where it shows. */
-const headings = {
-  requested: "What dhcp asks for",
-  dns: "Name servers by DHCP",
-  released: "DHCP leases are given back by every plugin",
-  onLink: "CHECK of a route on the link",
-} as const;
-
-const shown = new Set<keyof typeof headings>();
+const shown = new Set<keyof typeof dhcpHeadings>();
 
 for (const part of ["reference", "debian-cni"] as const) {
   requires(
@@ -176,7 +169,7 @@ for (const part of ["reference", "debian-cni"] as const) {
 
 describe("what differs", () => {
   test("is explained", () => {
-    for (const key of shown) expect(page).toContain(`## ${headings[key]}\n`);
+    for (const key of shown) expect(page).toContain(`## ${dhcpHeadings[key]}\n`);
   });
   requires(
     ...root,

@@ -260,3 +260,17 @@ export const allowed: readonly Difference[] = [
   },
   { heading: "A device goes home up", stories: /^host-device, up before/, line: / DEL: node links: dev0 flags: / },
 ];
+
+/**
+ * Headings about dhcp, whose stories need a server. `dhcp.test.ts` tells the first four; of the rest
+ * `test/netns/dhcp-renewal.test.ts` and `test/netns/dhcp.test.ts` show what ours does.
+ */
+export const dhcpHeadings = {
+  requested: "What dhcp asks for",
+  dns: "Name servers by DHCP",
+  released: "DHCP leases are given back by every plugin",
+  onLink: "CHECK of a route on the link",
+  restart: "dhcp and a restart",
+  namespaces: "dhcp and namespaces",
+  refused: "A refused renewal",
+} as const;
