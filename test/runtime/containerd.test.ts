@@ -39,6 +39,7 @@ requires(...first, ...more)("containerd with Debian's plugins", () => {
       }
       expect(difference(before, snapshot({ leaveOut: ["rt0"], files: ["/run/netns"] }))).toBe("");
     } finally {
+      Bun.spawnSync(["ip", "link", "delete", "rt0"]);
       rmSync(scratch, { recursive: true, force: true });
     }
   });

@@ -7,7 +7,7 @@ import type { Entry } from "../../core/state/entries.ts";
 import { Netns } from "../../core/sys/netns.ts";
 import type { Document } from "../support/cni.ts";
 import { MemoryJournal } from "../support/guest.ts";
-import { guestMachine, oldestKernel } from "../support/guest-machine.ts";
+import { guestMachine } from "../support/guest-machine.ts";
 import { TestNetns, veth } from "../support/netns.ts";
 import { TestNode } from "../support/node.ts";
 import { PluginPod } from "../support/plugin.ts";
@@ -324,8 +324,7 @@ requires(...guestMachine, built)("vrf", () => {
     }
   }
 
-  // What is written when does not depend on the kernel.
-  test.skipIf(oldestKernel)("killed at each write of the journal, one DEL makes all as before", () => {
+  test("killed at each write of the journal, one DEL makes all as before", () => {
     using stack = new DisposableStack();
     const pod = stack.use(newPod());
     const prevResult = foreign(pod, stack.use(TestNetns.create("wire")), "net1", 40) as JsonObject;
