@@ -32,10 +32,10 @@ export type Handed =
   | { readonly is: "done"; readonly exit: number; readonly output: Uint8Array; readonly log: Uint8Array };
 
 /**
- * A worker that is free answers within a tenth of that. One that is at work lets one request wait, and what it is at
- * takes about as long as the wait; after it, doing the work oneself is sooner.
+ * A worker that is free answers within a twentieth of that. One that is at work lets one request wait, and what it is
+ * at takes less than that; after it, doing the work oneself is sooner.
  */
-const PATIENCE_MS = 10;
+const PATIENCE_MS = 20;
 
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
