@@ -177,6 +177,17 @@ disabled_plugins = [${off.map((name) => `"io.containerd.${name}"`).join(", ")}]
     this.#daemon = undefined;
   }
 
+  /**
+   * Frees what containerd forgot when it was killed: the directory of a snapshot that its store does not know takes
+   * the name of the next one, and no pod starts any more. It looks for such when it removes one, so that of `pod`.
+   */
+  async forget(pod: string): Promise<void> {
+    await this.remove(pod);
+    const ctr = [peerFile("containerd", "ctr"), "-a", this.socket, "-n", "k8s.io", "leases"];
+    sh([...ctr, "create", "--id", "collect"]);
+    sh([...ctr, "delete", "--sync", "collect"]); // its garbage collection is over when this is
+  }
+
   /** A sandbox and, in it, one container of busybox that sleeps. */
   async run(options: PodOptions): Promise<Pod> {
     const config: SandboxConfig = {
@@ -233,9 +244,8 @@ disabled_plugins = [${off.map((name) => `"io.containerd.${name}"`).join(", ")}]
       if (target.startsWith(`${this.directory}/`)) sh(["umount", "-l", target]);
     }
     rmSync(this.directory, { recursive: true, force: true });
-    for (const controller of readdirSync("/sys/fs/cgroup"))
-      removeGroup(join("/sys/fs/cgroup", controller, this.#cgroup));
-    removeGroup(join("/sys/fs/cgroup", this.#cgroup));
+    for (const controller of ["", ...readdirSync("/sys/fs/cgroup")])
+      await removeGroup(join("/sys/fs/cgroup", controller, this.#cgroup));
   }
 }
 
@@ -255,14 +265,21 @@ function shimsOf(socket: string): number[] {
     });
 }
 
-function removeGroup(path: string): void {
+/** With what is still in it: a daemon that is killed while it starts a container knows nothing of it afterwards. */
+async function removeGroup(path: string): Promise<void> {
   if (!existsSync(path)) return;
   for (const entry of readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) removeGroup(join(path, entry.name));
-  try {
-    rmdirSync(path);
-  } catch (error) {
-    console.error(`control group left: ${error}`);
+    if (entry.isDirectory()) await removeGroup(join(path, entry.name));
+  const deadline = performance.now() + 5_000;
+  for (;;) {
+    for (const pid of readFileSync(join(path, "cgroup.procs"), "utf8").split("\n"))
+      if (pid !== "" && pid !== "0") Bun.spawnSync(["kill", "-9", pid]);
+    try {
+      return rmdirSync(path);
+    } catch (error) {
+      if (performance.now() > deadline) return console.error(`control group left: ${error}`);
+      await Bun.sleep(20);
+    }
   }
 }
 

@@ -160,6 +160,8 @@ requires(...first, ...more)("pods on three networks", () => {
     await containerd.down("SIGKILL");
     await Promise.all([cutOff, removed]);
     await containerd.up();
+    const [some] = await containerd.cri.listPodSandbox();
+    if (some) await containerd.forget(some.id);
 
     // A sandbox that was being made is unknown now, and so is its namespace: a reboot would end it, here the test does.
     const known = await containerd.cri.listPodSandbox();
