@@ -44,7 +44,9 @@ class Sim {
         ...links.map((l) => `${where} ${l.name} ${l.kind} ${l.mac} ${l.mtu} ${l.up}`),
         ...kernel.addresses().flatMap((a) => (kept.has(a.index) ? [`${where} ${formatCidr(a.address)}`] : [])),
         ...kernel.rules().map((r) => `${where} rule ${JSON.stringify(r)}`),
-        ...(["inet", "bridge"] as const).flatMap((f) => kernel.nftChains(f, "patchbay").filter((c) => c.includes("-"))),
+        ...(["inet", "bridge"] as const).flatMap((f) =>
+          kernel.nft.chains(f, "patchbay").filter((c) => c.includes("-")),
+        ),
       ];
     });
   }

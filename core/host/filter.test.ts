@@ -35,7 +35,7 @@ describe("filter_add", () => {
     expect(guest.must("filter_check", { addresses })).toEqual({ present: true });
     expect(guest.must("filter_check", { addresses, adminChain: "OTHER" })).toEqual({ present: false });
     expect(undo(guest)).toEqual([]);
-    expect(host.nftTable("ip", "filter")).toBeUndefined();
+    expect(host.nft.table("ip", "filter")).toBeUndefined();
     expect(undo(guest)).toEqual([]);
   });
   test("the journal comes first: killed in between, nothing is left after the undo", () => {
@@ -46,7 +46,7 @@ describe("filter_add", () => {
     };
     guest.must("filter_add", { addresses });
     for (let n = 0; n <= guest.journal.entries.length; n++) expect(undo(guest, guest.journal.upTo(n))).toEqual([]);
-    expect(host.nftTable("ip6", "filter")).toBeUndefined();
+    expect(host.nft.table("ip6", "filter")).toBeUndefined();
   });
   test.each([
     ["another's address", { addresses: ["10.9.0.6"] }, 121, "not this attachment's"],
@@ -58,7 +58,7 @@ describe("filter_add", () => {
     const guest = guestOf();
     expect(guest.call("filter_add", request)).toMatchObject({ code, msg: expect.stringContaining(words) });
     expect(guest.journal.entries).toEqual([]);
-    expect(host.nftTable("ip", "filter")).toBeUndefined();
+    expect(host.nft.table("ip", "filter")).toBeUndefined();
   });
   test("two attachments with one address are told apart", () => {
     const [one, two] = [guestOf(), guestOf({ attachment: { container: "c2" } })];
@@ -73,7 +73,7 @@ describe("filter_add", () => {
 test("filter_drops lists who drops, in STATUS too", () => {
   const at = { family: "inet", table: "mine" } as const;
   const base = { type: "filter", hook: "forward", priority: 0, drops: true } as const;
-  host.nft([
+  host.nft.change([
     { op: "add", ...at, what: "table" },
     { op: "add", ...at, what: "chain", chain: "x", base },
   ]);
@@ -108,7 +108,7 @@ describe("isolation_apply", () => {
     const guest = guestOf();
     expect(guest.code("isolation_apply", { name, policy: "isolated" })).toBe(121);
     expect(guest.shared).toEqual([]);
-    expect(host.nftChains("inet", "patchbay")).toEqual([]);
+    expect(host.nft.chains("inet", "patchbay")).toEqual([]);
   });
 });
 

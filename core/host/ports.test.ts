@@ -36,7 +36,7 @@ class Sim {
   }
 
   elements(map: string): string[] {
-    return (this.host.nftElements("inet", "patchbay_ports", map) ?? []).map(
+    return (this.host.nft.elements("inet", "patchbay_ports", map) ?? []).map(
       ({ key, chain }) => `${key.toHex()} ${chain}`,
     );
   }
@@ -65,7 +65,7 @@ describe("port_map", () => {
     expect(JSON.parse(JSON.stringify(guest.journal.entries))).toEqual(guest.journal.entries as never);
     expect(sim.undo(guest)).toEqual([]);
     expect(sim.elements("ports4")).toEqual([]);
-    expect(sim.host.nftChains("inet", "patchbay_ports")).not.toContain(chain);
+    expect(sim.host.nft.chains("inet", "patchbay_ports")).not.toContain(chain);
     expect(sim.undo(guest)).toEqual([]);
     expect(sim.guest().must("port_check")).toEqual({ amiss: "no ports were mapped" });
   });
@@ -85,7 +85,7 @@ describe("port_map", () => {
     const sim = new Sim();
     expect(sim.guest().must("port_map", { mappings: [tcp(80)], addresses, ...more })).toEqual({ loopback });
     expect(sim.host.sysctl(LOCALNET) === "1").toBe(loopback);
-    expect(sim.host.nftChains("inet", "patchbay_ports").includes("loopback-guard")).toBe(loopback);
+    expect(sim.host.nft.chains("inet", "patchbay_ports").includes("loopback-guard")).toBe(loopback);
   });
 
   test("does without 127.0.0.1 when the policy keeps the sysctl", () => {
@@ -117,7 +117,7 @@ describe("port_map", () => {
     const answer = guest.call("port_map", request);
     expect([answer.code, answer.msg]).toEqual([code, expect.stringContaining(words)]);
     expect(guest.journal.entries).toEqual([]);
-    expect(sim.host.nftChains("inet", "patchbay_ports")).toEqual([]);
+    expect(sim.host.nft.chains("inet", "patchbay_ports")).toEqual([]);
   });
 
   test("a port of a living pod is refused, one of a dead or unknown pod taken over", () => {

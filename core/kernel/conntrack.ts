@@ -7,8 +7,14 @@ import {
   connection,
   TupleFilter,
 } from "../netlink/conntrack.ts";
-import type { Request } from "../netlink/conversation.ts";
-import type { LinkAddress, UdpFlows } from "./kernel.ts";
+import { type Clock, Conversation, type Request } from "../netlink/conversation.ts";
+import { deadlineIn, monotonicMs, sleepMs } from "../sys/clock.ts";
+import { Errno } from "../sys/error.ts";
+import { NetlinkSocket } from "../sys/netlink-socket.ts";
+import type { Netns } from "../sys/netns.ts";
+import { KernelError, type LinkAddress, refuse, type UdpFlows } from "./kernel.ts";
+
+const clock: Clock = { nowMs: monotonicMs, sleepMs };
 
 export const UDP = 17;
 const families = { 4: 2, 6: 10 } as const;
@@ -82,3 +88,44 @@ export const deleteRequest = ({ family, original, id, zone }: ConnectionMessage)
   codec: connection,
   value: { family, original, ...(id === undefined ? {} : { id }), ...(zone === undefined ? {} : { zone }) },
 });
+
+/**
+ * Forgets the flows, so that the next packet of each meets the rules again.
+ *
+ * @param local The addresses of the namespace.
+ * @returns how many, and whether there was time for all of them; it never throws
+ */
+export function forgetUdp(
+  ns: Netns,
+  flows: readonly UdpFlows[],
+  timeoutMs: number,
+  local: () => readonly LinkAddress[],
+): { forgotten: number; all: boolean } {
+  const deadline = deadlineIn(timeoutMs);
+  let forgotten = 0;
+  let known: readonly LinkAddress[] | undefined;
+  const own = (): readonly LinkAddress[] => (known ??= local());
+  let seq = 1;
+  try {
+    // A socket of its own: what is still on its way when the time is over must not be met by whoever asks next.
+    using socket = NetlinkSocket.open(12, ns);
+    const conversation = (): Conversation => {
+      const timeLeft = Math.max(0, deadline - monotonicMs());
+      if (timeLeft === 0) throw new KernelError("forget UDP flows", Errno.ETIMEDOUT);
+      seq += 100_000;
+      return new Conversation(socket, clock, { timeoutMs: timeLeft, firstSeq: seq });
+    };
+    for (const wanted of flows) {
+      for (const request of listRequests(wanted)) {
+        const found = conversation().dump(request);
+        refuse("list UDP flows", found);
+        for (const entry of found.replies.filter((e) => isOf(wanted, e, own))) {
+          if (conversation().ask(deleteRequest(entry)).errno === 0) forgotten++;
+        }
+      }
+    }
+    return { forgotten, all: true };
+  } catch {
+    return { forgotten, all: false };
+  }
+}

@@ -4,8 +4,9 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp } from "../base/ip.ts";
-import { type Kernel, KernelError, type Link, type NftChange } from "./kernel.ts";
+import { type Kernel, KernelError, type Link } from "./kernel.ts";
 import { isPresent, macCheck, masquerade, removal } from "./nft.ts";
+import type { NftChange } from "./nftables.ts";
 
 /** Two fresh namespaces, each with its loopback only. `host` plays the node, `pod` a pod. */
 export interface Pair extends Disposable {
@@ -704,47 +705,47 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
       test("masquerade and MAC check: absent, present, absent again, each as often as wanted", () => {
         for (const feature of [masq, check]) {
           expect(isPresent(host, feature)).toBe(false);
-          host.nft(feature.add);
-          host.nft(feature.add);
+          host.nft.change(feature.add);
+          host.nft.change(feature.add);
           expect(isPresent(host, feature)).toBe(true);
-          host.nft(removal(feature.undo));
-          host.nft(removal(feature.undo));
+          host.nft.change(removal(feature.undo));
+          host.nft.change(removal(feature.undo));
           expect(isPresent(host, feature)).toBe(false);
         }
-        expect(host.nftChains("inet", "patchbay")).toEqual(["postrouting"]);
+        expect(host.nft.chains("inet", "patchbay")).toEqual(["postrouting"]);
       });
       test("attachments do not disturb each other", () => {
         const other = masquerade("b2", [cidr("10.1.0.6/20")]);
-        host.nft(masq.add);
-        host.nft(other.add);
-        host.nft(removal(masq.undo));
+        host.nft.change(masq.add);
+        host.nft.change(other.add);
+        host.nft.change(removal(masq.undo));
         expect(isPresent(host, other)).toBe(true);
         expect(isPresent(host, masq)).toBe(false);
-        expect(host.nftRules("inet", "patchbay", "postrouting")).toHaveLength(2);
+        expect(host.nft.rules("inet", "patchbay", "postrouting")).toHaveLength(2);
       });
       test("an address that another attachment has is refused, and nothing of the transaction stays", () => {
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         const late = masquerade("b2", [cidr("10.1.0.9/20"), cidr("10.1.0.5/20")]);
-        expect(errnoOf(() => host.nft(late.add))).toBe("EEXIST");
-        expect(host.nftChains("inet", "patchbay").sort()).toEqual(["masq-a1", "postrouting"]);
+        expect(errnoOf(() => host.nft.change(late.add))).toBe("EEXIST");
+        expect(host.nft.chains("inet", "patchbay").sort()).toEqual(["masq-a1", "postrouting"]);
         expect(isPresent(host, masq)).toBe(true);
       });
       test("removing an old attachment leaves alone what leads to a new one by now", () => {
-        host.nft(masq.add);
-        host.nft(removal(masq.undo));
+        host.nft.change(masq.add);
+        host.nft.change(removal(masq.undo));
         const next = masquerade("b2", [cidr("10.1.0.5/20")]);
-        host.nft(next.add);
-        host.nft(removal(masq.undo));
+        host.nft.change(next.add);
+        host.nft.change(removal(masq.undo));
         expect(isPresent(host, next)).toBe(true);
       });
       test("isPresent() sees that a rule was changed, added or flushed", () => {
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         const at = { family: "inet", table: "patchbay" } as const;
-        host.nft([{ op: "add", ...at, what: "rule", chain: "masq-a1", expressions: [] }]);
+        host.nft.change([{ op: "add", ...at, what: "rule", chain: "masq-a1", expressions: [] }]);
         expect(isPresent(host, masq)).toBe(false);
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         expect(isPresent(host, masq)).toBe(true);
-        host.nft([{ op: "flush", ...at, what: "chain", chain: "postrouting" }]);
+        host.nft.change([{ op: "flush", ...at, what: "chain", chain: "postrouting" }]);
         expect(isPresent(host, masq)).toBe(false);
         expect(isPresent(host, masquerade("a1", [cidr("10.1.0.5/24"), cidr("fd00::5/64")]))).toBe(false);
       });
@@ -752,31 +753,31 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         const at = { family: "inet", table: "mine" } as const;
         const rule = { op: "add", ...at, what: "rule", chain: "c", expressions: [{ name: "counter" }] } as const;
         const note = Uint8Array.of(0x50, 1, 7);
-        expect(host.nftTable("inet", "mine")).toBeUndefined();
-        host.nft([{ op: "add", ...at, what: "table" }, { op: "add", ...at, what: "chain", chain: "c" }, rule]);
-        host.nft([{ ...rule, first: true, userData: note }]);
-        const { chains, rules: [first, second] = [] } = host.nftTable("inet", "mine") ?? {};
+        expect(host.nft.table("inet", "mine")).toBeUndefined();
+        host.nft.change([{ op: "add", ...at, what: "table" }, { op: "add", ...at, what: "chain", chain: "c" }, rule]);
+        host.nft.change([{ ...rule, first: true, userData: note }]);
+        const { chains, rules: [first, second] = [] } = host.nft.table("inet", "mine") ?? {};
         expect(chains).toEqual(["c"]);
         expect([first?.chain, first?.userData, second?.userData]).toEqual(["c", note, undefined]);
-        host.nftRevise(() => [{ op: "delete", ...at, what: "rule", chain: "c", handle: first?.handle ?? 0n }]);
-        expect(host.nftTable("inet", "mine")?.rules.map(({ handle }) => handle)).toEqual([second?.handle ?? 0n]);
+        host.nft.revise(() => [{ op: "delete", ...at, what: "rule", chain: "c", handle: first?.handle ?? 0n }]);
+        expect(host.nft.table("inet", "mine")?.rules.map(({ handle }) => handle)).toEqual([second?.handle ?? 0n]);
         const gone = { op: "delete", ...at, what: "rule", chain: "c", handle: first?.handle ?? 0n } as const;
-        expect(errnoOf(() => host.nftRevise(() => [gone]))).toBe("ENOENT");
-        host.nftRevise(() => []);
+        expect(errnoOf(() => host.nft.revise(() => [gone]))).toBe("ENOENT");
+        host.nft.revise(() => []);
       });
       test("nftForwardChains() tells who hooks in there, and who drops", () => {
         const chain = (family: "inet" | "ip6", table: string, drops: boolean): void => {
           const base = { type: "filter", hook: "forward", priority: 5, drops } as const;
-          host.nft([
+          host.nft.change([
             { op: "add", family, table, what: "table" },
             { op: "add", family, table, what: "chain", chain: "f", base },
             { op: "add", family, table, what: "chain", chain: "other" },
           ]);
         };
-        expect(host.nftForwardChains()).toEqual([]);
+        expect(host.nft.forwardChains()).toEqual([]);
         chain("inet", "mine", true);
         chain("ip6", "yours", false);
-        expect(host.nftForwardChains()).toEqual([
+        expect(host.nft.forwardChains()).toEqual([
           { family: "inet", table: "mine", chain: "f", priority: 5, drops: true },
           { family: "ip6", table: "yours", chain: "f", priority: 5, drops: false },
         ]);
@@ -787,25 +788,25 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
           { op: "add", ...at, what: "table" },
           { op: "add", ...at, what: "rule", chain: "nowhere", expressions: [] },
         ];
-        expect(() => host.nft(changes)).toThrow('Cannot add nft rule "inet mine nowhere": ENOENT');
-        expect(host.nftElements("inet", "mine", "nothing")).toBeUndefined();
-        expect(errnoOf(() => host.nft([{ op: "add", ...at, what: "chain", chain: "c" }]))).toBe("ENOENT");
+        expect(() => host.nft.change(changes)).toThrow('Cannot add nft rule "inet mine nowhere": ENOENT');
+        expect(host.nft.elements("inet", "mine", "nothing")).toBeUndefined();
+        expect(errnoOf(() => host.nft.change([{ op: "add", ...at, what: "chain", chain: "c" }]))).toBe("ENOENT");
       });
       test("nft() deletes a table with all in it", () => {
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         const table: NftChange[] = [{ op: "delete", family: "inet", table: "patchbay", what: "table" }];
-        host.nft(table);
-        host.nft(table);
-        expect(host.nftChains("inet", "patchbay")).toEqual([]);
-        expect(host.nftRules("inet", "patchbay", "postrouting")).toBeUndefined();
+        host.nft.change(table);
+        host.nft.change(table);
+        expect(host.nft.chains("inet", "patchbay")).toEqual([]);
+        expect(host.nft.rules("inet", "patchbay", "postrouting")).toBeUndefined();
       });
       test("a chain that an element leads to cannot be deleted", () => {
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         const chain: NftChange = { op: "delete", family: "inet", table: "patchbay", what: "chain", chain: "masq-a1" };
-        expect(errnoOf(() => host.nft([chain]))).toBe("EBUSY");
+        expect(errnoOf(() => host.nft.change([chain]))).toBe("EBUSY");
       });
       test("namespaces have rules of their own", () => {
-        host.nft(masq.add);
+        host.nft.change(masq.add);
         expect(isPresent(pod, masq)).toBe(false);
       });
     });

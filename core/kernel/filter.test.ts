@@ -5,7 +5,8 @@ import { Verdict } from "../netlink/nft-data.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { accept, droppers, isAccepted, withdraw, withdrawAll, withdrawReference } from "./filter.ts";
 import { isolate, policyOf, unisolate } from "./isolation.ts";
-import type { Kernel, NftChange, NftRule } from "./kernel.ts";
+import type { Kernel } from "./kernel.ts";
+import type { NftChange, NftRule } from "./nftables.ts";
 import { SimulatedNode } from "./simulated.ts";
 
 const ip = (text: string) => {
@@ -51,14 +52,14 @@ function tell({ chain, expressions }: NftRule): string {
   });
   return `${chain}: ${words.filter((word) => word !== "counter").join(" ")}`;
 }
-const rules = (family: "ip" | "ip6" = "ip"): string[] | undefined => host.nftTable(family, "filter")?.rules.map(tell);
+const rules = (family: "ip" | "ip6" = "ip"): string[] | undefined => host.nft.table(family, "filter")?.rules.map(tell);
 const own = (key: string, address: string): string[] => [
   `CNI-FORWARD: to ${address} conntrack "patchbay ${key}" ACCEPT`,
   `CNI-FORWARD: from ${address} "patchbay ${key}" ACCEPT`,
 ];
 const jump = 'FORWARD: "CNI firewall plugin rules" CNI-FORWARD';
 const admin = 'CNI-FORWARD: "CNI firewall plugin admin overrides" CNI-ADMIN';
-const add = (...changes: NftChange[]): void => host.nft(changes);
+const add = (...changes: NftChange[]): void => host.nft.change(changes);
 
 describe("accept() and withdraw()", () => {
   test("make what is not there, once, and take it away again", () => {
@@ -79,7 +80,7 @@ describe("accept() and withdraw()", () => {
     expect(rules()?.slice(0, 2)).toEqual([jump, "FORWARD: DROP"]);
     withdraw(host, b);
     expect(rules()).toEqual(["FORWARD: DROP"]);
-    expect(host.nftChains("ip", "filter")).toEqual(["FORWARD"]);
+    expect(host.nft.chains("ip", "filter")).toEqual(["FORWARD"]);
   });
   test("one address of two attachments: each removes its own", () => {
     accept(host, a, "CNI-ADMIN");
@@ -101,12 +102,12 @@ describe("accept() and withdraw()", () => {
     add({ op: "add", ...at, what: "table" }, ...chains);
     accept(host, b, "CNI-ADMIN");
     withdraw(host, b);
-    expect(host.nftChains("ip", "filter")).toEqual(["FORWARD", "CNI-ADMIN"]);
+    expect(host.nft.chains("ip", "filter")).toEqual(["FORWARD", "CNI-ADMIN"]);
     expect(rules()).toEqual([]);
   });
   test("what the reference made is removed by its address, and ours is not", () => {
     accept(host, b, "CNI-ADMIN");
-    const plain = (host.nftTable("ip", "filter")?.rules ?? [])
+    const plain = (host.nft.table("ip", "filter")?.rules ?? [])
       .filter((rule) => tell(rule).includes("patchbay"))
       .map((rule) => rule.expressions.filter((e) => e.match?.name !== "comment").map(withoutDnat));
     for (const expressions of plain) add({ op: "add", ...at, what: "rule", chain: "CNI-FORWARD", expressions });
@@ -168,7 +169,7 @@ describe("isolate()", () => {
     expect(policyOf(host, "br_1")).toBe("isolated");
     for (let i = 0; i < 2; i++) unisolate(host, "br0");
     expect([policyOf(host, "br0"), policyOf(host, "br_1")]).toEqual([undefined, "isolated"]);
-    expect(host.nftChains("inet", "patchbay").toSorted()).toEqual(["deny", "iso-br_5f_1", "isolation"]);
+    expect(host.nft.chains("inet", "patchbay").toSorted()).toEqual(["deny", "iso-br_5f_1", "isolation"]);
   });
   test("half of it is none", () => {
     isolate(host, "br0", "isolated");

@@ -11,8 +11,9 @@
 import { formatIp, type Ip } from "../base/ip.ts";
 import { Verdict } from "../netlink/nft-data.ts";
 import { Compare, type NftExpression, PayloadBase, Register } from "../netlink/nft-expression.ts";
-import type { Kernel, NftBaseChain, NftChange, NftRule, NftTableContent } from "./kernel.ts";
+import type { Kernel } from "./kernel.ts";
 import { covers } from "./nft.ts";
+import type { NftBaseChain, NftChange, NftRule, NftTableContent } from "./nftables.ts";
 
 const TABLE = "filter";
 const FORWARD = "FORWARD";
@@ -125,7 +126,7 @@ const NOTHING: NftTableContent = { chains: [], rules: [] };
 
 /** Accepts what comes from the addresses, and what answers it. Again for the same changes nothing. */
 export function accept(kernel: Kernel, { key, addresses }: Acceptance, adminChain: string): void {
-  kernel.nftRevise(() =>
+  kernel.nft.revise(() =>
     families.flatMap(({ version, family }): NftChange[] => {
       const ips = inFamily(version, addresses);
       return ips.length === 0 ? [] : accepting(kernel, family, ips, key, adminChain);
@@ -135,7 +136,7 @@ export function accept(kernel: Kernel, { key, addresses }: Acceptance, adminChai
 
 function accepting(kernel: Kernel, family: Family, ips: readonly Ip[], key: string, admin: string): NftChange[] {
   const at = { family, table: TABLE } as const;
-  const found = kernel.nftTable(family, TABLE);
+  const found = kernel.nft.table(family, TABLE);
   const { chains, rules } = found ?? NOTHING;
   const lacks = (chain: string): boolean => !chains.includes(chain);
   const inChain = (chain: string): readonly NftRule[] => rules.filter((rule) => rule.chain === chain);
@@ -172,7 +173,7 @@ export function isAccepted(kernel: Kernel, { key, addresses }: Acceptance, admin
   return families.every(({ version, family }) => {
     const ips = inFamily(version, addresses);
     if (ips.length === 0) return true;
-    const { rules } = kernel.nftTable(family, TABLE) ?? NOTHING;
+    const { rules } = kernel.nft.table(family, TABLE) ?? NOTHING;
     const has = (chain: string, wanted: readonly NftExpression[]): boolean =>
       rules.some((rule) => rule.chain === chain && says(rule, wanted));
     if (!has(FORWARD, toPods) || !has(POD_CHAIN, toAdmin(adminChain))) return false;
@@ -193,7 +194,7 @@ export function withdrawReference(kernel: Kernel, addresses: readonly Ip[]): voi
 /** As `withdraw()`, when no record says which addresses an attachment had: its key is in the rules. */
 export function withdrawAll(kernel: Kernel, key: string): void {
   const mark = comment(words(key));
-  kernel.nftRevise(() =>
+  kernel.nft.revise(() =>
     families.flatMap(({ family }) =>
       removing(kernel, family, (rule) => rule.expressions.some((e) => covers(e, mark)) && target(rule) === undefined),
     ),
@@ -201,7 +202,7 @@ export function withdrawAll(kernel: Kernel, key: string): void {
 }
 
 function remove(kernel: Kernel, addresses: readonly Ip[], rules: (ip: Ip) => NftExpression[][]): void {
-  kernel.nftRevise(() =>
+  kernel.nft.revise(() =>
     families.flatMap(({ version, family }): NftChange[] => {
       const wanted = inFamily(version, addresses).flatMap(rules);
       if (wanted.length === 0) return [];
@@ -211,7 +212,7 @@ function remove(kernel: Kernel, addresses: readonly Ip[], rules: (ip: Ip) => Nft
 }
 
 function removing(kernel: Kernel, family: Family, isOurs: (rule: NftRule) => boolean): NftChange[] {
-  const content = kernel.nftTable(family, TABLE);
+  const content = kernel.nft.table(family, TABLE);
   if (content === undefined) return [];
   const ours = content.rules.filter((rule) => rule.chain === POD_CHAIN && isOurs(rule));
   const rest = content.rules.filter((rule) => !ours.includes(rule));
@@ -274,7 +275,7 @@ export interface Dropper {
 /** All base chains that drop forwarded packets, those of iptables-legacy too. */
 export function droppers(kernel: Kernel): Dropper[] {
   const found: Dropper[] = [];
-  for (const chain of kernel.nftForwardChains()) {
+  for (const chain of kernel.nft.forwardChains()) {
     if (chain.table === OWN_TABLE) continue;
     const by = chain.drops ? "policy" : endsInDrop(kernel, chain) ? "rule" : undefined;
     if (by === undefined) continue;
@@ -295,7 +296,7 @@ export function droppers(kernel: Kernel): Dropper[] {
 }
 
 function endsInDrop(kernel: Kernel, { family, table, chain }: NftBaseChain): boolean {
-  const last = kernel.nftRules(family, table, chain)?.at(-1) ?? [];
+  const last = kernel.nft.rules(family, table, chain)?.at(-1)?.expressions ?? [];
   const [only, ...more] = last.filter(({ name }) => name !== "counter" && name !== "log");
   if (only === undefined || more.length > 0) return false;
   if (only.name === "reject" || only.target?.name === "REJECT") return true;

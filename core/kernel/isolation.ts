@@ -5,8 +5,9 @@
  */
 import { Verdict } from "../netlink/nft-data.ts";
 import { Compare, MetaKey, type NftExpression, Register } from "../netlink/nft-expression.ts";
-import type { Kernel, NftChange } from "./kernel.ts";
-import { covers } from "./nft.ts";
+import type { Kernel } from "./kernel.ts";
+import { hasJust } from "./nft.ts";
+import type { NftChange } from "./nftables.ts";
 
 /**
  * `isolated`: what comes in by a link does not leave by it either. That is about packets that are at; between ports
@@ -64,7 +65,7 @@ export function isolate(kernel: Kernel, link: string, wanted: IsolationPolicy): 
   const chain = chainOf(link);
   const key = nameBytes(link);
   const hook = { type: "filter", hook: "forward", priority: -10 } as const;
-  kernel.nftRevise(() => {
+  kernel.nft.revise(() => {
     const policy = policyOf(kernel, link) === "isolated" ? "isolated" : wanted;
     return [
       { op: "add", ...at, what: "table" },
@@ -84,7 +85,7 @@ export function isolate(kernel: Kernel, link: string, wanted: IsolationPolicy): 
 /** Takes a link's isolation away; what is gone already is no failure. */
 export function unisolate(kernel: Kernel, link: string): void {
   const key = nameBytes(link);
-  kernel.nft([
+  kernel.nft.change([
     ...elements(link).map((e): NftChange => ({ op: "delete", ...at, what: "element", key, ...e })),
     { op: "delete", ...at, what: "chain", chain: chainOf(link) },
   ]);
@@ -94,15 +95,10 @@ export function unisolate(kernel: Kernel, link: string): void {
 export function policyOf(kernel: Kernel, link: string): IsolationPolicy | undefined {
   const key = nameBytes(link).toHex();
   const leads = elements(link).every(({ map, chain }) =>
-    kernel.nftElements(at.family, TABLE, map)?.some((e) => e.key.toHex() === key && e.chain === chain),
+    kernel.nft.elements(at.family, TABLE, map)?.some((e) => e.key.toHex() === key && e.chain === chain),
   );
-  if (!leads || !same(kernel, ISOLATION, fromLink) || !same(kernel, DENY, [[drop]])) return undefined;
+  const has = (chain: string, rules: readonly NftExpression[][]): boolean => hasJust(kernel, { ...at, chain }, rules);
+  if (!leads || !has(ISOLATION, fromLink) || !has(DENY, [[drop]])) return undefined;
   const policies = ["isolated", "same-bridge"] as const;
-  return policies.find((policy) => same(kernel, chainOf(link), linkRules(link, policy)));
-}
-
-function same(kernel: Kernel, chain: string, want: readonly NftExpression[][]): boolean {
-  const found = kernel.nftRules(at.family, TABLE, chain);
-  if (found === undefined || found.length !== want.length) return false;
-  return want.every((rule, i) => rule.length === found[i]?.length && covers(found[i], rule));
+  return policies.find((policy) => has(chainOf(link), linkRules(link, policy)));
 }

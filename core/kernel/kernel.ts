@@ -5,11 +5,11 @@
 import type { Cidr, Ip } from "../base/ip.ts";
 import type { IpvlanMode } from "../netlink/kinds/ipvlan.ts";
 import type { MacvlanMode } from "../netlink/kinds/macvlan.ts";
-import type { NftFamily } from "../netlink/nft.ts";
-import type { NftExpression } from "../netlink/nft-expression.ts";
+import type { Verdict } from "../netlink/message.ts";
 import type { VfLinkState, VlanProtocol } from "../netlink/vf.ts";
 import { errnoName, errnoText } from "../sys/error.ts";
 import type { Packets } from "../sys/packet.ts";
+import type { Nftables } from "./nftables.ts";
 
 /** What the kernel refused, in its own words. The layer that knows for whom it was wraps it into a `CniError`. */
 export class KernelError extends Error {
@@ -31,6 +31,11 @@ export class KernelError extends Error {
   get errnoName(): string {
     return errnoName(this.errno);
   }
+}
+
+/** @throws {KernelError} if the kernel refused what was asked of it */
+export function refuse(doing: string, verdict: Verdict): void {
+  if (verdict.errno !== 0) throw new KernelError(doing, verdict.errno, verdict.text);
 }
 
 /** A link as the kernel has it. */
@@ -310,95 +315,6 @@ export interface TokenBucket {
   readonly limit: number;
 }
 
-// --- nf_tables -------------------------------------------------------------------------------------------------------
-
-export interface NftBase {
-  readonly type: "filter" | "nat";
-  readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
-  readonly priority: number;
-  /** What no rule judged is dropped; else it goes on. */
-  readonly drops?: boolean;
-}
-/** What the keys of a map are: `proto-port` is a protocol's number and a port, to which others add an address. */
-export type NftKeyType = "ipv4" | "ipv6" | "ifname" | "port" | "proto-port" | "proto-port-ipv4" | "proto-port-ipv6";
-
-interface InTable {
-  readonly family: NftFamily;
-  readonly table: string;
-}
-interface NftTable extends InTable {
-  readonly what: "table";
-}
-interface NftChain extends InTable {
-  readonly what: "chain";
-  readonly chain: string;
-  readonly base?: NftBase;
-}
-interface NftRuleIn extends InTable {
-  readonly what: "rule";
-  readonly chain: string;
-  readonly expressions: readonly NftExpression[];
-  /** Before all others of the chain; else after them. */
-  readonly first?: boolean;
-  /** Written as iptables-nft writes its rules. */
-  readonly compat?: boolean;
-  /** A note that the kernel keeps with the rule: type, length, content, as nft(8) has them. */
-  readonly userData?: Uint8Array | undefined;
-}
-interface NftMap extends InTable {
-  readonly what: "map";
-  readonly map: string;
-  readonly key: NftKeyType;
-  /** What it maps to; a verdict if absent. */
-  readonly data?: "port";
-}
-interface NftElement extends InTable {
-  readonly what: "element";
-  readonly map: string;
-  readonly key: Uint8Array;
-  /** Where the verdict jumps; "" in a map of values. A delete leaves an element alone that jumps elsewhere. */
-  readonly chain: string;
-  readonly value?: Uint8Array;
-}
-/** Left alone while that map has a key that begins with this one's, beside those that the same transaction deletes. */
-interface NftUnused {
-  readonly unlessIn?: string;
-}
-interface NftRuleByHandle extends InTable {
-  readonly what: "rule";
-  readonly chain: string;
-  readonly handle: bigint;
-}
-
-/**
- * One change of a transaction. Adding what is there already is no error, except an element that jumps elsewhere
- * (EEXIST) and a rule, of which there is then one more. Deleting what is not there is no error. `flush` empties a chain.
- */
-export type NftChange =
-  | ({ readonly op: "add" } & (NftTable | NftChain | NftRuleIn | NftMap | NftElement))
-  | ({ readonly op: "delete" } & (
-      | NftTable
-      | Omit<NftChain, "base">
-      | NftRuleByHandle
-      | Omit<NftMap, "key" | "data">
-      | (NftElement & NftUnused)
-    ))
-  | ({ readonly op: "flush" } & Omit<NftChain, "base">);
-
-export interface NftMapElement {
-  readonly key: Uint8Array;
-  readonly chain: string;
-  readonly value?: Uint8Array;
-}
-
-/** A rule of anybody's. */
-export interface NftFoundRule {
-  readonly handle: bigint;
-  readonly expressions: readonly NftExpression[];
-  /** As nft(8) keeps one. */
-  readonly comment?: string;
-}
-
 // --- Connection tracking ---------------------------------------------------------------------------------------------
 
 /** UDP flows that were sent to some ports, of the node's own addresses unless an address is given. */
@@ -409,27 +325,6 @@ export interface UdpFlows {
   readonly answeredBy?: Ip;
   /** Only those that do not. */
   readonly exceptBy?: Ip;
-}
-
-/** A base chain: where packets come into a table, and what becomes of one that no rule judged. */
-export interface NftBaseChain {
-  readonly family: NftFamily;
-  readonly table: string;
-  readonly chain: string;
-  readonly priority: number;
-  readonly drops: boolean;
-}
-/** A rule as the kernel has it. */
-export interface NftRule {
-  readonly chain: string;
-  readonly handle: bigint;
-  readonly expressions: readonly NftExpression[];
-  readonly userData?: Uint8Array | undefined;
-}
-export interface NftTableContent {
-  readonly chains: readonly string[];
-  /** Those of one chain are in its order. */
-  readonly rules: readonly NftRule[];
 }
 
 /** A table of the kernel's older packet filter, which iptables-legacy makes. */
@@ -534,26 +429,9 @@ export interface Kernel extends Disposable {
   /** Sets several in their order. @throws SysError for the first that is not optional and cannot be set */
   setSysctls(settings: readonly SysctlSetting[]): void;
 
-  /** One transaction: all of it, or nothing. */
-  nft(changes: readonly NftChange[]): void;
-  /** The rules of a chain in order; undefined when there is no such chain. */
-  nftRules(family: NftFamily, table: string, chain: string): NftExpression[][] | undefined;
-  nftChains(family: NftFamily, table: string): string[];
-  /** @returns undefined when there is no such chain */
-  nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined;
-  /**
-   * Changes that depend on what is there: `decide` looks, and what it answers is done only if nothing has changed since
-   * it began; else it is asked anew. What it deletes must be there.
-   */
-  nftRevise(decide: () => readonly NftChange[]): void;
-  /** The base chains at hook `forward` in the tables of IPv4, of IPv6 and of both; dormant tables have none. */
-  nftForwardChains(): NftBaseChain[];
-  /** Undefined when there is no such table. */
-  nftTable(family: NftFamily, table: string): NftTableContent | undefined;
+  readonly nft: Nftables;
   /** The tables of the older packet filter that have a FORWARD chain. */
   legacyTables(): LegacyTable[];
-  /** Undefined when there is no such map. */
-  nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined;
 
   /**
    * Forgets UDP flows, so that the next packet of each meets the rules again.

@@ -21,7 +21,7 @@ import {
   VERDICT_DATA,
 } from "../netlink/nft.ts";
 import { Verdict } from "../netlink/nft-data.ts";
-import type { NftBase, NftBaseChain, NftChange, NftKeyType, NftRule } from "./kernel.ts";
+import type { NftBase, NftBaseChain, NftChange, NftKeyType, NftRule } from "./nftables.ts";
 
 /** `enum nf_inet_hooks`, which the bridge family shares. */
 const hooks = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const satisfies Record<

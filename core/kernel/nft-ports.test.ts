@@ -1,7 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type Cidr, type Ip, parseCidr } from "../base/ip.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
-import type { NftChange } from "./kernel.ts";
 import {
   claimOf,
   mapPorts,
@@ -12,6 +11,7 @@ import {
   salvagePorts,
   unmapPorts,
 } from "./nft-ports.ts";
+import type { NftChange } from "./nftables.ts";
 import { SimulatedNode } from "./simulated.ts";
 
 const cidr = (text: string): Cidr => parseCidr(text) ?? { ip: { family: 4, bytes: new Uint8Array(4) }, prefix: 0 };
@@ -151,31 +151,31 @@ describe("on a node", () => {
     const kernel = node.netns("host", { host: true });
     const first = mapPorts(plan([tcp(80, 80), tcp(81, 81, { hostIP: ip("192.0.2.1") })]));
     expect(portsAmiss(kernel, first)).toContain("rules of nft chain");
-    kernel.nft(first.add);
+    kernel.nft.change(first.add);
     expect(portsAmiss(kernel, first)).toBeUndefined();
     const second = mapPorts(plan([tcp(80, 1, { hostIP: ip("192.0.2.2") }), tcp(81, 1)], { key: "l" }));
-    expect(() => kernel.nft(second.add)).toThrow("EEXIST");
+    expect(() => kernel.nft.change(second.add)).toThrow("EEXIST");
     const holders = portHolders(kernel, second);
     expect(holders.map(({ port, chain }) => [port, chain])).toEqual([
       ["port 81/tcp of 192.0.2.1", "hostport-k"],
       ["port 80/tcp", "hostport-k"],
     ]);
-    kernel.nft([...holders.flatMap(({ release }) => release), ...second.add]);
+    kernel.nft.change([...holders.flatMap(({ release }) => release), ...second.add]);
     expect(portsAmiss(kernel, second)).toBeUndefined();
     expect(portsAmiss(kernel, first)).toBe("port 80/tcp does not lead to the pod");
-    kernel.nft(unmapPorts(claimOf(plan([tcp(80, 80), tcp(81, 81, { hostIP: ip("192.0.2.1") })]))));
+    kernel.nft.change(unmapPorts(claimOf(plan([tcp(80, 80), tcp(81, 81, { hostIP: ip("192.0.2.1") })]))));
     expect(portsAmiss(kernel, second)).toBeUndefined();
   });
 
   test("salvagePorts() finds what leads to an attachment, and leaves the others", () => {
     const kernel = new SimulatedNode().netns("host", { host: true });
     const other = mapPorts(plan([tcp(81, 1, { hostIP: ip("192.0.2.2") })], { key: "l" }));
-    kernel.nft(other.add);
-    kernel.nft(mapPorts(plan([tcp(70, 90, { length: 2 }), tcp(82, 1, { hostIP: ip("192.0.2.1") })])).add);
+    kernel.nft.change(other.add);
+    kernel.nft.change(mapPorts(plan([tcp(70, 90, { length: 2 }), tcp(82, 1, { hostIP: ip("192.0.2.1") })])).add);
     for (let times = 0; times < 2; times++) salvagePorts(kernel, "k");
     expect(portsAmiss(kernel, other)).toBeUndefined();
-    expect(kernel.nftElements("inet", "patchbay_ports", "ports4")).toHaveLength(1);
-    expect(kernel.nftElements("inet", "patchbay_ports", "shift-k-0")).toBeUndefined();
-    expect(kernel.nftChains("inet", "patchbay_ports")).not.toContain("hostport-k");
+    expect(kernel.nft.elements("inet", "patchbay_ports", "ports4")).toHaveLength(1);
+    expect(kernel.nft.elements("inet", "patchbay_ports", "shift-k-0")).toBeUndefined();
+    expect(kernel.nft.chains("inet", "patchbay_ports")).not.toContain("hostport-k");
   });
 });

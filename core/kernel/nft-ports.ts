@@ -21,8 +21,9 @@ import {
 } from "../netlink/nft-expression.ts";
 import { RouteType } from "../netlink/route.ts";
 import { loopback4 } from "./conntrack.ts";
-import type { Kernel, NftBase, NftChange, NftKeyType } from "./kernel.ts";
-import { compare, covers, inNetwork, isFamily, loadMeta, loadPayload, sameBytes } from "./nft.ts";
+import type { Kernel } from "./kernel.ts";
+import { compare, hasJust, inNetwork, isFamily, loadMeta, loadPayload, sameBytes } from "./nft.ts";
+import type { NftBase, NftChange, NftKeyType } from "./nftables.ts";
 
 export const PORTS_TABLE = "patchbay_ports";
 const at = { family: "inet", table: PORTS_TABLE } as const;
@@ -407,9 +408,9 @@ export function unmapPorts(claim: PortClaim): NftChange[] {
 /** Removes an attachment's ports when no record of them is left: what leads to its chain is looked for. */
 export function salvagePorts(kernel: Kernel, key: string): void {
   const chain = portChain(key);
-  if (!kernel.nftChains(at.family, at.table).includes(chain)) return;
+  if (!kernel.nft.chains(at.family, at.table).includes(chain)) return;
   const elements = Object.keys(maps).flatMap((map) =>
-    (kernel.nftElements(at.family, at.table, map) ?? [])
+    (kernel.nft.elements(at.family, at.table, map) ?? [])
       .filter((element) => element.chain === chain)
       .flatMap((element): NftChange[] => {
         const inner = { op: "delete", ...at, what: "element", map, key: element.key, chain } as const;
@@ -422,22 +423,19 @@ export function salvagePorts(kernel: Kernel, key: string): void {
     { length: 128 },
     (_, i): NftChange => ({ op: "delete", ...at, what: "map", map: shiftMap(key, i) }),
   );
-  kernel.nft([...elements, { op: "delete", ...at, what: "chain", chain }, ...shifts]);
+  kernel.nft.change([...elements, { op: "delete", ...at, what: "chain", chain }, ...shifts]);
 }
 
 /** The first port that is not as the plan has it, or rules that are not; undefined when all is in place. */
 export function portsAmiss(kernel: Kernel, { chains, elements }: PortFeature): string | undefined {
   for (const { name, rules } of chains) {
-    const found = kernel.nftRules(at.family, at.table, name);
-    const same =
-      found?.length === rules.length &&
-      rules.every((rule, i) => rule.length === found[i]?.length && covers(found[i], rule));
-    if (!same) return `the rules of nft chain "${at.family} ${at.table} ${name}" are not as they were made`;
+    if (!hasJust(kernel, { ...at, chain: name }, rules))
+      return `the rules of nft chain "${at.family} ${at.table} ${name}" are not as they were made`;
   }
   for (const map of Object.keys(maps)) {
     const wanted = elements.filter((e) => e.map === map);
     if (wanted.length === 0) continue;
-    const found = kernel.nftElements(at.family, at.table, map) ?? [];
+    const found = kernel.nft.elements(at.family, at.table, map) ?? [];
     for (const { key, chain } of wanted) {
       if (!found.some((e) => e.chain === chain && sameBytes(e.key, key)))
         return `${showKey(key)} does not lead to the pod`;
@@ -457,7 +455,7 @@ export interface PortHolder {
 
 /** Whose the ports are that another attachment has. */
 export function portHolders(kernel: Kernel, { elements }: PortFeature): PortHolder[] {
-  const all = new Map(Object.keys(maps).map((map) => [map, kernel.nftElements(at.family, at.table, map) ?? []]));
+  const all = new Map(Object.keys(maps).map((map) => [map, kernel.nft.elements(at.family, at.table, map) ?? []]));
   const remove = (map: string, key: Uint8Array, chain: string): NftChange => ({
     op: "delete",
     ...at,

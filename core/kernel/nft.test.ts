@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { type Cidr, parseCidr } from "../base/ip.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
-import type { NftChange } from "./kernel.ts";
 import { macCheck, masquerade, type NftFeature, removal } from "./nft.ts";
+import type { NftChange } from "./nftables.ts";
 
 const cidr = (text: string): Cidr => parseCidr(text) ?? { ip: { family: 4, bytes: new Uint8Array(4) }, prefix: 0 };
 

@@ -8,7 +8,8 @@ import { type NftFamily, nftFamilies } from "../netlink/nft.ts";
 import { Verdict } from "../netlink/nft-data.ts";
 import { Compare, MetaKey, type NftExpression, PayloadBase, Register } from "../netlink/nft-expression.ts";
 import { Errno } from "../sys/error.ts";
-import { type Kernel, KernelError, type NftBase, type NftChange, type NftKeyType } from "./kernel.ts";
+import { type Kernel, KernelError } from "./kernel.ts";
+import type { NftBase, NftChange, NftKeyType } from "./nftables.ts";
 
 const TABLE = "patchbay";
 
@@ -218,17 +219,31 @@ export function removal({ family, table, chain, elements }: NftUndo): NftChange[
   ];
 }
 
+interface InChain {
+  readonly family: NftFamily;
+  readonly table: string;
+  readonly chain: string;
+}
+
+/** Whether a chain has these rules and no others. The kernel may say more of an expression than it was told. */
+export function hasJust(kernel: Kernel, at: InChain, want: readonly (readonly NftExpression[])[]): boolean {
+  const found = kernel.nft.rules(at.family, at.table, at.chain);
+  if (found === undefined || found.length !== want.length) return false;
+  return want.every((rule, i) => {
+    const expressions = found[i]?.expressions ?? [];
+    return rule.length === expressions.length && covers(expressions, rule);
+  });
+}
+
 /** True when all rules of the feature, the shared ones too, are as we write them and every key leads to its chain. */
 export function isPresent(kernel: Kernel, { undo, chains }: NftFeature): boolean {
   const { family, table } = undo;
   for (const [name, want] of chains) {
-    const found = kernel.nftRules(family, table, name);
-    if (found === undefined || found.length !== want.length) return false;
-    if (!want.every((rule, i) => rule.length === found[i]?.length && covers(found[i], rule))) return false;
+    if (!hasJust(kernel, { family, table, chain: name }, want)) return false;
   }
   for (const { map, key } of undo.elements) {
     const bytes = keyBytes(map, key);
-    const found = kernel.nftElements(family, table, map)?.find((element) => sameBytes(element.key, bytes));
+    const found = kernel.nft.elements(family, table, map)?.find((element) => sameBytes(element.key, bytes));
     if (found?.chain !== undo.chain) return false;
   }
   return true;

@@ -19,16 +19,6 @@ import { ifinfomsg } from "../netlink/link-header.ts";
 import { Family, Flag, Rtm, type Verdict } from "../netlink/message.ts";
 import { neighbour } from "../netlink/neighbour.ts";
 import { netnsId } from "../netlink/netns-id.ts";
-import {
-  chain,
-  type ElementsMessage,
-  elements,
-  type NftFamily,
-  NftMessage,
-  rule as nftRule,
-  table,
-} from "../netlink/nft.ts";
-import type { NftExpression } from "../netlink/nft-expression.ts";
 import { CLONED, route } from "../netlink/route.ts";
 import { rule } from "../netlink/rule.ts";
 import { filter, type QdiscMessage, qdisc } from "../netlink/traffic.ts";
@@ -40,7 +30,7 @@ import { PacketSocket, type Packets, sendRaw } from "../sys/packet.ts";
 import { readProcSys, writeProcSys, writeProcSysAll } from "../sys/proc.ts";
 import { makeLabelledTap, makeTap } from "../sys/tun.ts";
 import { arpAnnouncement, ETHERTYPE_ARP, ETHERTYPE_IPV6, neighbourAdvertisement } from "./announce.ts";
-import { deleteRequest as deleteFlow, isOf as isFlowOf, listRequests } from "./conntrack.ts";
+import { forgetUdp } from "./conntrack.ts";
 import {
   type BridgeVlan,
   isUpper,
@@ -53,14 +43,10 @@ import {
   type LinkConfiguration,
   type LinkSpec,
   type Neighbour,
-  type NftBaseChain,
-  type NftChange,
-  type NftFoundRule,
-  type NftMapElement,
-  type NftTableContent,
   type Route,
   type RouteFilter,
   type Rule,
+  refuse,
   type SysctlSetting,
   type TapSpec,
   type TokenBucket,
@@ -84,17 +70,7 @@ import {
   toRoutes,
   toRule,
 } from "./messages.ts";
-import {
-  batchEnds,
-  describe,
-  generationRequest,
-  inFamily,
-  isForward,
-  probeRequest,
-  requestsOf,
-  toBaseChains,
-  toRuleThere,
-} from "./nft-messages.ts";
+import { RealNftables } from "./real-nft.ts";
 import {
   filtersOf,
   ingressRequest,
@@ -111,12 +87,6 @@ const NO_IPV6 = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP] as const;
 const NO_FILTERING = "this kernel may be built without CONFIG_BRIDGE_VLAN_FILTERING";
 
 const clock: Clock = { nowMs: monotonicMs, sleepMs };
-
-/** The kernel answers so to a batch that was made for an older generation of the rules. */
-const ERESTART = 85;
-/** How often a delete is made anew because somebody else changed the rules between look and act. */
-const GENERATIONS = 50;
-const GENERATIONS_TIMEOUT_MS = 10_000;
 
 /** Groups below are an administrator's (names for them are in /etc/iproute2/group). */
 const FIRST_GROUP = 0x10000;
@@ -140,6 +110,7 @@ export function openKernel(ns: Netns, options: { readonly host?: boolean } = {})
 
 class RealKernel implements Kernel {
   readonly isHost: boolean;
+  readonly nft = new RealNftables(() => this.#nfnetlink);
   readonly #ns: Netns;
   readonly #sockets = new DisposableStack();
   #route: Conversation | undefined;
@@ -558,195 +529,12 @@ class RealKernel implements Kernel {
     if (settings.length > 0) writeProcSysAll(this.#ns, settings);
   }
 
-  // --- nf_tables -----------------------------------------------------------------------------------------------------
-
-  nft(changes: readonly NftChange[]): void {
-    // What is not there is left out, and what is left holds only for the generation that was looked at: together that
-    // is a delete that tolerates absence and never takes another's element, on any kernel.
-    this.#transact(() => this.#present(changes));
-  }
-
-  nftRevise(decide: () => readonly NftChange[]): void {
-    this.#transact(() => {
-      const answer = this.#nfnetlink.ask(generationRequest);
-      refuse("read the generation of the nft rules", answer);
-      const generation = answer.reply?.id;
-      return { present: decide(), ...(generation === undefined ? {} : { generation }) };
-    });
-  }
-
-  #transact(look: () => { readonly present: readonly NftChange[]; readonly generation?: number }): void {
-    const deadline = deadlineIn(GENERATIONS_TIMEOUT_MS);
-    for (let attempt = 1; ; attempt++) {
-      const { present, generation } = look();
-      if (present.length === 0) return;
-      const { begin, end } = batchEnds(generation);
-      const requests = requestsOf(present);
-      const verdict = this.#nfnetlink.batch(
-        begin,
-        requests.map((r) => r.request),
-        end,
-      );
-      if (verdict.errno === 0) return;
-      if (verdict.errno === ERESTART && attempt < GENERATIONS) {
-        if (this.#nfnetlink.pause(Math.min(attempt - 6, 0), deadline)) continue;
-      }
-      const failed = requests[verdict.index]?.change;
-      const doing = failed === undefined ? "change nft rules" : describe(failed);
-      // Linux before 5.15 calls an element that is there with another verdict busy.
-      const clash = failed?.op === "add" && failed.what === "element" && verdict.errno === Errno.EBUSY;
-      throw new KernelError(doing, clash ? Errno.EEXIST : verdict.errno, verdict.text);
-    }
-  }
-
-  #present(changes: readonly NftChange[]): { present: readonly NftChange[]; generation?: number } {
-    const deletes = changes.filter((change) => change.op === "delete");
-    if (deletes.length === 0) return { present: changes };
-    const answers = this.#nfnetlink.askAll([generationRequest, ...deletes.map(probeRequest)]);
-    const [first] = answers;
-    if (first === undefined) return { present: changes };
-    refuse("read the generation of the nft rules", first);
-    const absent = new Set<NftChange>();
-    for (const [i, change] of deletes.entries()) {
-      const answer = answers[i + 1];
-      if (answer === undefined) continue;
-      if (answer.errno === Errno.ENOENT) absent.add(change);
-      else refuse(describe(change), answer);
-      if (change.what === "element" && answer.reply !== undefined) {
-        const [found] = (answer.reply as ElementsMessage).elements ?? [];
-        if ((found?.data?.verdict?.chain ?? "") !== change.chain) absent.add(change);
-      }
-    }
-    for (const change of deletes) {
-      if (change.what !== "element" || change.unlessIn === undefined || absent.has(change)) continue;
-      const going = deletes.filter((d) => d.what === "element" && d.map === change.unlessIn && !absent.has(d));
-      const { family, table, unlessIn } = change;
-      const users = (this.nftElements(family, table, unlessIn) ?? []).filter(({ key }) => beginsWith(key, change.key));
-      if (users.some(({ key }) => !going.some((d) => d.what === "element" && sameBytes(d.key, key))))
-        absent.add(change);
-    }
-    const { id } = first.reply as { id?: number };
-    const present = changes.filter((change) => !absent.has(change));
-    return { present, ...(id === undefined ? {} : { generation: id }) };
-  }
-
-  nftRules(family: NftFamily, table: string, name: string): NftExpression[][] | undefined {
-    const inTable = { family: inFamily(family), table };
-    const doing = `list nft rules of "${family} ${table} ${name}"`;
-    const value = { ...inTable, name };
-    const there = this.#nfnetlink.ask({ type: NftMessage.GETCHAIN, codec: chain, value, reply: chain });
-    if (there.errno === Errno.ENOENT) return undefined;
-    refuse(doing, there);
-    const request = { type: NftMessage.GETRULE, codec: nftRule, value: { ...inTable, chain: name }, reply: nftRule };
-    const found = this.#nftDump(doing, request).filter((m) => m.table === table && m.chain === name);
-    return found.map((m) => m.expressions ?? []);
-  }
-
-  nftChains(family: NftFamily, table: string): string[] {
-    const value = { family: inFamily(family) };
-    const request = { type: NftMessage.GETCHAIN, codec: chain, value, reply: chain };
-    const found = this.#nftDump(`list nft chains of "${family} ${table}"`, request);
-    return found.filter((m) => m.table === table).map((m) => m.name ?? "");
-  }
-
-  nftFoundRules(family: NftFamily, table: string, name: string): NftFoundRule[] | undefined {
-    const inTable = { family: inFamily(family), table };
-    const doing = `list nft rules of "${family} ${table} ${name}"`;
-    const there = this.#nfnetlink.ask({
-      type: NftMessage.GETCHAIN,
-      codec: chain,
-      value: { ...inTable, name },
-      reply: chain,
-    });
-    if (there.errno === Errno.ENOENT) return undefined;
-    refuse(doing, there);
-    const request = { type: NftMessage.GETRULE, codec: nftRule, value: { ...inTable, chain: name }, reply: nftRule };
-    return this.#nftDump(doing, request)
-      .filter((m) => m.table === table && m.chain === name)
-      .map((m) => {
-        const comment = commentOf(m.userData);
-        return { handle: m.handle ?? 0n, expressions: m.expressions ?? [], ...(comment && { comment }) };
-      });
-  }
-
-  nftForwardChains(): NftBaseChain[] {
-    const request = { type: NftMessage.GETCHAIN, codec: chain, value: { family: 0 }, reply: chain };
-    const chains = this.#nftDump("list nft chains", request).filter(isForward);
-    if (chains.length === 0) return [];
-    const tables = { type: NftMessage.GETTABLE, codec: table, value: { family: 0 }, reply: table };
-    return toBaseChains(chains, this.#nftDump("list nft tables", tables));
-  }
-
-  nftTable(family: NftFamily, name: string): NftTableContent | undefined {
-    const inTable = { family: inFamily(family), table: name };
-    const doing = `list nft table "${family} ${name}"`;
-    const value = { family: inTable.family, name };
-    const there = this.#nfnetlink.ask({ type: NftMessage.GETTABLE, codec: table, value, reply: table });
-    if (there.errno === Errno.ENOENT) return undefined;
-    refuse(doing, there);
-    const request = { type: NftMessage.GETRULE, codec: nftRule, value: inTable, reply: nftRule };
-    const rules = this.#nftDump(doing, request).filter((m) => m.table === name);
-    return { chains: this.nftChains(family, name), rules: rules.map(toRuleThere) };
-  }
-
   legacyTables(): LegacyTable[] {
     return readLegacyTables(this.#ns);
   }
 
-  nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {
-    const doing = `list nft map "${family} ${table} ${map}"`;
-    const value = { family: inFamily(family), table, set: map };
-    const answer = this.#nfnetlink.dump({ type: NftMessage.GETELEMENT, codec: elements, value, reply: elements });
-    if (answer.errno === Errno.ENOENT) return undefined;
-    refuse(doing, answer);
-    const out: NftMapElement[] = [];
-    for (const message of answer.replies) {
-      for (const { key, data } of message.elements ?? []) {
-        if (key?.value === undefined) continue;
-        const value = data?.value === undefined ? {} : { value: data.value };
-        out.push({ key: key.value, chain: data?.verdict?.chain ?? "", ...value });
-      }
-    }
-    return out;
-  }
-
-  #nftDump<Reply>(doing: string, request: Request<Reply>): readonly Reply[] {
-    const answer = this.#nfnetlink.dump(request);
-    if (answer.errno === Errno.ENOENT) return [];
-    refuse(doing, answer);
-    return answer.replies;
-  }
-
-  // --- Connection tracking -------------------------------------------------------------------------------------------
-
   forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
-    const deadline = deadlineIn(timeoutMs);
-    let forgotten = 0;
-    let local: readonly LinkAddress[] | undefined;
-    const own = (): readonly LinkAddress[] => (local ??= this.addresses());
-    let seq = 1;
-    try {
-      // A socket of its own: what is still on its way when the time is over must not be met by whoever asks next.
-      using socket = NetlinkSocket.open(12, this.#ns);
-      const conversation = (): Conversation => {
-        const timeLeft = Math.max(0, deadline - monotonicMs());
-        if (timeLeft === 0) throw new KernelError("forget UDP flows", Errno.ETIMEDOUT);
-        seq += 100_000;
-        return new Conversation(socket, clock, { timeoutMs: timeLeft, firstSeq: seq });
-      };
-      for (const wanted of flows) {
-        for (const request of listRequests(wanted)) {
-          const found = conversation().dump(request);
-          refuse("list UDP flows", found);
-          for (const entry of found.replies.filter((e) => isFlowOf(wanted, e, own))) {
-            if (conversation().ask(deleteFlow(entry)).errno === 0) forgotten++;
-          }
-        }
-      }
-      return { forgotten, all: true };
-    } catch {
-      return { forgotten, all: false };
-    }
+    return forgetUdp(this.#ns, flows, timeoutMs, () => this.addresses());
   }
 
   // --- Waiting and announcing ----------------------------------------------------------------------------------------
@@ -869,10 +657,6 @@ function toFound(doing: string, answer: Answer): Link | undefined {
 const addingAddress = (index: number, a: LinkAddress): string =>
   `add address "${formatCidr(a.address)}" to link ${index}`;
 
-function refuse(doing: string, verdict: Verdict): void {
-  if (verdict.errno !== 0) throw new KernelError(doing, verdict.errno, verdict.text);
-}
-
 /** The other namespace of a call, which must be of this implementation too. */
 function real(doing: string, kernel: Kernel | undefined): RealKernel | undefined {
   if (kernel === undefined || kernel instanceof RealKernel) return kernel;
@@ -883,18 +667,6 @@ function checkName(doing: string, name: string): void {
   if (name.length === 0 || name.length > NAME_BYTES) {
     throw new KernelError(doing, Errno.ERANGE, `a name has 1 to ${NAME_BYTES} bytes`);
   }
-}
-
-const beginsWith = (bytes: Uint8Array, start: Uint8Array): boolean => start.every((byte, i) => byte === bytes[i]);
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && beginsWith(a, b);
-
-/** nft(8)'s comment on a rule: of its notes (type, length, content) the one of type 0, with its NUL. */
-function commentOf(notes: Uint8Array | undefined): string | undefined {
-  for (let at = 0; notes !== undefined && at + 2 <= notes.length; at += 2 + (notes[at + 1] ?? 0)) {
-    if (notes[at] !== 0) continue;
-    return new TextDecoder().decode(notes.subarray(at + 2, at + 2 + (notes[at + 1] ?? 0))).replace(/\0.*$/s, "");
-  }
-  return undefined;
 }
 
 function showRoute(r: Route): string {

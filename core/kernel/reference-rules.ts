@@ -4,7 +4,8 @@
  * Source: containernetworking/plugins, pkg/ip, pkg/link and plugins/meta/portmap
  */
 import type { NftFamily } from "../netlink/nft.ts";
-import type { Kernel, NftChange, NftFoundRule } from "./kernel.ts";
+import type { Kernel } from "./kernel.ts";
+import type { NftChange, NftRule } from "./nftables.ts";
 
 export interface Attached {
   readonly network: string;
@@ -17,7 +18,7 @@ const sha512 = (text: string): string => new Bun.CryptoHasher("sha512").update(t
 /** Whether the rule sends packets to the chain, whatever else it says. */
 const leadsTo =
   (chain: string) =>
-  ({ expressions }: NftFoundRule): boolean =>
+  ({ expressions }: NftRule): boolean =>
     expressions.some((e) => e.immediate?.data?.verdict?.chain === chain);
 
 /** Removes what `ipMasq` made, with either of its backends. */
@@ -28,7 +29,7 @@ export function removeReferenceMasquerade(kernel: Kernel, { network, container, 
   }
   const comment = `${sha512(network).slice(0, 16)}-${sha512(`${ifname}:${container}`).slice(0, 16)}`;
   const own = { family: "inet", table: "cni_plugins_masquerade" } as const;
-  removeChains(kernel, own, [], "masq_checks", (rule) => rule.comment?.startsWith(comment) === true);
+  removeChains(kernel, own, [], "masq_checks", (rule) => commentOf(rule)?.startsWith(comment) === true);
 }
 
 /** Removes what `macspoofchk` of bridge made. */
@@ -45,7 +46,7 @@ export function removeReferencePorts(kernel: Kernel, { network, container }: Att
     removeChains(kernel, { family, table: "nat" }, [chain], "CNI-HOSTPORT-DNAT", leadsTo(chain));
     for (const shared of ["hostports", "hostip_hostports", "masquerading"]) {
       const own = { family, table: "cni_hostport" } as const;
-      removeChains(kernel, own, [], shared, (rule) => rule.comment === container);
+      removeChains(kernel, own, [], shared, (rule) => commentOf(rule) === container);
     }
   }
 }
@@ -56,15 +57,24 @@ function removeChains(
   at: { readonly family: NftFamily; readonly table: string },
   chains: readonly string[],
   shared: string,
-  isTheirs: (rule: NftFoundRule) => boolean,
+  isTheirs: (rule: NftRule) => boolean,
 ): void {
-  const rules = (kernel.nftFoundRules(at.family, at.table, shared) ?? []).filter(isTheirs);
-  const known = chains.length === 0 ? [] : kernel.nftChains(at.family, at.table);
+  const rules = (kernel.nft.rules(at.family, at.table, shared) ?? []).filter(isTheirs);
+  const known = chains.length === 0 ? [] : kernel.nft.chains(at.family, at.table);
   const there = chains.filter((chain) => known.includes(chain));
   const changes: NftChange[] = [
     ...rules.map(({ handle }): NftChange => ({ op: "delete", ...at, what: "rule", chain: shared, handle })),
     ...there.map((chain): NftChange => ({ op: "flush", ...at, what: "chain", chain })),
     ...there.map((chain): NftChange => ({ op: "delete", ...at, what: "chain", chain })),
   ];
-  if (changes.length > 0) kernel.nft(changes);
+  if (changes.length > 0) kernel.nft.change(changes);
+}
+
+/** nft(8)'s comment on a rule: of its notes (type, length, content) the one of type 0, with its NUL. */
+function commentOf({ userData: notes }: NftRule): string | undefined {
+  for (let at = 0; notes !== undefined && at + 2 <= notes.length; at += 2 + (notes[at + 1] ?? 0)) {
+    if (notes[at] !== 0) continue;
+    return new TextDecoder().decode(notes.subarray(at + 2, at + 2 + (notes[at + 1] ?? 0))).replace(/\0.*$/s, "");
+  }
+  return undefined;
 }

@@ -1,16 +1,19 @@
 /** nf_tables objects in memory, for `simulated.ts`. */
+import type { NftFamily } from "../netlink/nft.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import { Errno } from "../sys/error.ts";
-import {
-  KernelError,
-  type NftBase,
-  type NftBaseChain,
-  type NftChange,
-  type NftKeyType,
-  type NftMapElement,
-  type NftTableContent,
-} from "./kernel.ts";
+import { KernelError } from "./kernel.ts";
 import { describe } from "./nft-messages.ts";
+import type {
+  Nftables,
+  NftBase,
+  NftBaseChain,
+  NftChange,
+  NftKeyType,
+  NftMapElement,
+  NftRule,
+  NftTableContent,
+} from "./nftables.ts";
 
 interface SimRule {
   readonly handle: bigint;
@@ -25,10 +28,68 @@ interface SimMap {
   readonly key: NftKeyType;
   readonly elements: Map<string, NftMapElement>;
 }
-/** A table of a simulated namespace. */
-export interface SimTable {
+interface SimTable {
   readonly chains: Map<string, SimChain>;
   readonly maps: Map<string, SimMap>;
+}
+
+/** The tables of a simulated namespace, by family and name. */
+export type SimulatedTables = Map<string, SimTable>;
+
+export class SimulatedNftables implements Nftables {
+  readonly #tables: SimulatedTables;
+  readonly #begin: (changes: readonly NftChange[]) => void;
+
+  /** @param begin Hears of every transaction before it is carried out; what it throws is the kernel's answer. */
+  constructor(tables: SimulatedTables, begin: (changes: readonly NftChange[]) => void) {
+    this.#tables = tables;
+    this.#begin = begin;
+  }
+
+  change(changes: readonly NftChange[]): void {
+    this.#begin(changes);
+    const after = structuredClone(this.#tables);
+    for (const change of changes) apply(after, change);
+    this.#tables.clear();
+    for (const [name, table] of after) this.#tables.set(name, table);
+  }
+
+  revise(decide: () => readonly NftChange[]): void {
+    const changes = decide();
+    if (changes.length > 0) this.change(changes);
+  }
+
+  chains(family: NftFamily, table: string): string[] {
+    return [...(this.#table(family, table)?.chains.keys() ?? [])];
+  }
+
+  forwardChains(): NftBaseChain[] {
+    return [...this.#tables].flatMap(([name, { chains }]) => {
+      const [family, table = ""] = name.split(" ");
+      if (family !== "inet" && family !== "ip" && family !== "ip6") return [];
+      return [...chains].flatMap(([chain, { base }]): NftBaseChain[] =>
+        base?.hook === "forward" ? [{ family, table, chain, priority: base.priority, drops: base.drops === true }] : [],
+      );
+    });
+  }
+
+  rules(family: NftFamily, table: string, chain: string): NftRule[] | undefined {
+    return rulesOf(this.#table(family, table), chain);
+  }
+
+  table(family: NftFamily, table: string): NftTableContent | undefined {
+    const found = this.#table(family, table);
+    return found === undefined ? undefined : contentOf(found);
+  }
+
+  elements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {
+    const found = this.#table(family, table)?.maps.get(map);
+    return found === undefined ? undefined : [...found.elements.values()];
+  }
+
+  #table(family: NftFamily, table: string): SimTable | undefined {
+    return this.#tables.get(`${family} ${table}`);
+  }
 }
 
 let handles = 0n;
@@ -40,8 +101,8 @@ const jumpsTo = (table: SimTable, chain: string): boolean =>
 
 const hex = (bytes: Uint8Array): string => bytes.toHex();
 
-/** Carries out one change of a transaction, on tables that the caller drops if a later one fails. @throws {KernelError} */
-export function applyNft(tables: Map<string, SimTable>, change: NftChange): void {
+/** Carries out one change of a transaction, on tables that the caller drops if a later one fails. */
+function apply(tables: Map<string, SimTable>, change: NftChange): void {
   const refuse = (errno: number): never => {
     throw new KernelError(describe(change), errno);
   };
@@ -120,17 +181,10 @@ function addNft(table: SimTable, change: NftChange & { op: "add" }, refuse: (err
   }
 }
 
-export function contentOf(table: SimTable): NftTableContent {
-  const rules = [...table.chains].flatMap(([chain, { rules }]) => rules.map((rule) => ({ chain, ...rule })));
-  return { chains: [...table.chains.keys()], rules };
-}
+const contentOf = (table: SimTable): NftTableContent => ({
+  chains: [...table.chains.keys()],
+  rules: [...table.chains.keys()].flatMap((chain) => rulesOf(table, chain) ?? []),
+});
 
-export function forwardChainsOf(tables: ReadonlyMap<string, SimTable>): NftBaseChain[] {
-  return [...tables].flatMap(([name, { chains }]) => {
-    const [family, table = ""] = name.split(" ");
-    if (family !== "inet" && family !== "ip" && family !== "ip6") return [];
-    return [...chains].flatMap(([chain, { base }]): NftBaseChain[] =>
-      base?.hook === "forward" ? [{ family, table, chain, priority: base.priority, drops: base.drops === true }] : [],
-    );
-  });
-}
+const rulesOf = (table: SimTable | undefined, chain: string): NftRule[] | undefined =>
+  table?.chains.get(chain)?.rules.map((rule) => ({ chain, ...rule }));

@@ -3,8 +3,6 @@
  * Linux to pass the suite that the real kernel passes. For tests; it carries no packets.
  */
 import { type Cidr, contains, formatCidr, formatIp, type Ip, networkOf, parseMac, sameIp } from "../base/ip.ts";
-import type { NftFamily } from "../netlink/nft.ts";
-import type { NftExpression } from "../netlink/nft-expression.ts";
 import { Errno, SysError } from "../sys/error.ts";
 import type { Packets } from "../sys/packet.ts";
 import {
@@ -20,11 +18,6 @@ import {
   type LinkData,
   type LinkSpec,
   type Neighbour,
-  type NftBaseChain,
-  type NftChange,
-  type NftFoundRule,
-  type NftMapElement,
-  type NftTableContent,
   type Route,
   type RouteFilter,
   type Rule,
@@ -35,7 +28,8 @@ import {
   type VirtualFunction,
   type VirtualFunctionChange,
 } from "./kernel.ts";
-import { applyNft, contentOf, forwardChainsOf, type SimTable } from "./simulated-nft.ts";
+import type { Nftables } from "./nftables.ts";
+import { SimulatedNftables, type SimulatedTables } from "./simulated-nft.ts";
 
 export interface SimulatedOptions {
   /** False: as after booting with `ipv6.disable=1`. */
@@ -213,7 +207,7 @@ class Namespace {
     ["net/ipv4/tcp_syncookies", "1"],
     ["net/core/somaxconn", "4096"],
   ]);
-  tables = new Map<string, SimTable>();
+  readonly tables: SimulatedTables = new Map();
   #lastIndex = 0;
 
   constructor(name: string, cookie: bigint) {
@@ -362,6 +356,7 @@ function upperData(spec: UpperSpec): LinkData {
 
 class SimulatedKernel implements Kernel {
   readonly isHost: boolean;
+  readonly nft: Nftables;
   readonly #node: SimulatedNode;
   readonly #ns: Namespace;
 
@@ -369,6 +364,7 @@ class SimulatedKernel implements Kernel {
     this.#node = node;
     this.#ns = namespace;
     this.isHost = host;
+    this.nft = new SimulatedNftables(namespace.tables, (changes) => this.#begin("nft", "change nft rules", changes));
   }
 
   get cookie(): bigint {
@@ -964,56 +960,15 @@ class SimulatedKernel implements Kernel {
     }
   }
 
-  // --- nf_tables -----------------------------------------------------------------------------------------------------
-
-  nft(changes: readonly NftChange[]): void {
-    this.#begin("nft", "change nft rules", changes);
-    const tables = structuredClone(this.#ns.tables);
-    for (const change of changes) applyNft(tables, change);
-    this.#ns.tables = tables;
-  }
-
-  nftRules(family: NftFamily, table: string, chain: string): NftExpression[][] | undefined {
-    return this.#ns.tables
-      .get(`${family} ${table}`)
-      ?.chains.get(chain)
-      ?.rules.map((rule) => rule.expressions);
-  }
-
-  nftChains(family: NftFamily, table: string): string[] {
-    return [...(this.#ns.tables.get(`${family} ${table}`)?.chains.keys() ?? [])];
-  }
-
-  nftFoundRules(family: NftFamily, table: string, chain: string): NftFoundRule[] | undefined {
-    return this.#ns.tables.get(`${family} ${table}`)?.chains.get(chain)?.rules;
-  }
-
-  forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
-    this.#begin("forgetUdp", "forget UDP flows", { flows, timeoutMs });
-    return { forgotten: 0, all: true };
-  }
-
-  nftRevise(decide: () => readonly NftChange[]): void {
-    const changes = decide();
-    if (changes.length > 0) this.nft(changes);
-  }
-
-  nftForwardChains(): NftBaseChain[] {
-    return forwardChainsOf(this.#ns.tables);
-  }
-
-  nftTable(family: NftFamily, table: string): NftTableContent | undefined {
-    const found = this.#ns.tables.get(`${family} ${table}`);
-    return found === undefined ? undefined : contentOf(found);
-  }
+  // --- Netfilter -----------------------------------------------------------------------------------------------------
 
   legacyTables(): LegacyTable[] {
     return this.#node.legacyTables;
   }
 
-  nftElements(family: NftFamily, table: string, map: string): NftMapElement[] | undefined {
-    const found = this.#ns.tables.get(`${family} ${table}`)?.maps.get(map);
-    return found === undefined ? undefined : [...found.elements.values()];
+  forgetUdp(flows: readonly UdpFlows[], timeoutMs: number): { forgotten: number; all: boolean } {
+    this.#begin("forgetUdp", "forget UDP flows", { flows, timeoutMs });
+    return { forgotten: 0, all: true };
   }
 
   // --- Waiting and announcing ----------------------------------------------------------------------------------------

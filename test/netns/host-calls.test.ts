@@ -125,7 +125,7 @@ requires(...root)("host calls", () => {
   test.each(runs)("%s: undo leaves nothing", (_, run, ifname) => {
     using at = new Places();
     at.guest().must("link_create", { kind: "bridge", in: "host", name: "br9", scope: "network", up: true });
-    at.host.nft([{ op: "add", what: "table", family: "inet", table: "patchbay" }]);
+    at.host.nft.change([{ op: "add", what: "table", family: "inet", table: "patchbay" }]);
     const before = at.dump();
     const guest = at.guest({ attachment: { ifname } });
     run(guest);
@@ -204,8 +204,8 @@ requires(...root)("host calls", () => {
     const failures = undoKernelSteps([{ entries: guest.journal.entries }], { pod: undefined, host: at.host });
     expect(failures).toEqual([]);
     expect(at.host.links().filter((l) => l.name.startsWith("veth")).length).toBe(0);
-    expect(at.host.nftChains("inet", "patchbay")).toEqual(["postrouting"]);
-    expect(at.host.nftElements("inet", "patchbay", "masq4")).toEqual([]);
+    expect(at.host.nft.chains("inet", "patchbay")).toEqual(["postrouting"]);
+    expect(at.host.nft.elements("inet", "patchbay", "masq4")).toEqual([]);
   });
 
   test("router advertisements are off on every link of the node that a guest made", () => {
@@ -240,8 +240,8 @@ requires(...root)("host calls", () => {
     expect(text.match(/ip saddr vmap @masq4/g)?.length).toBe(1);
     expect(text).toMatch(/ether saddr != [0-9a-f:]{17} drop/);
     expect(at.undo(other.journal.entries)).toEqual([]);
-    expect(at.host.nftElements("inet", "patchbay", "masq6")).toEqual([]);
-    expect(at.host.nftElements("inet", "patchbay", "masq4")?.length).toBe(1);
+    expect(at.host.nft.elements("inet", "patchbay", "masq6")).toEqual([]);
+    expect(at.host.nft.elements("inet", "patchbay", "masq4")?.length).toBe(1);
   });
 });
 

@@ -16,8 +16,8 @@ using kernel = openKernel(ns, { host: true });
 const features = [masquerade(key, [address]), macCheck(key, `veth${key}`, "02:00:00:00:00:07")];
 for (let round = 0; round < Number(rounds); round++) {
   for (const feature of features) {
-    kernel.nft(removal(feature.undo));
-    kernel.nft(feature.add);
+    kernel.nft.change(removal(feature.undo));
+    kernel.nft.change(feature.add);
     if (!isPresent(kernel, feature)) throw new Error(`round ${round}: "${feature.undo.chain}" is not there`);
   }
 }

@@ -84,7 +84,7 @@ requires(
     const feature = masquerade("a1", [cidr(`${f.pod}/${f.length}`)]);
     expect(pod.ping(f.outside, { seconds: 1 })).toBe(false); // the outside has no way back
 
-    site.kernel.nft(feature.add);
+    site.kernel.nft.change(feature.add);
     const fromNode = counter(outside, f.family, f.node);
     const fromPod = counter(neighbour, f.family, f.pod);
     expect(pod.ping(f.outside)).toBe(true);
@@ -93,20 +93,20 @@ requires(
     expect(fromPod()).toBeGreaterThan(0);
     expect(neighbour.ping(f.outside, { seconds: 1 })).toBe(false); // another pod is not masqueraded
 
-    site.kernel.nft(removal(feature.undo));
+    site.kernel.nft.change(removal(feature.undo));
     expect(pod.ping(f.outside, { seconds: 1 })).toBe(false);
 
     // Of two attachments with one address each goes without the other.
     const same = [cidr(`${f.pod}/${f.length}`)];
     const above = masquerade("b1", same);
     const below = masquerade("a1", same, 2);
-    site.kernel.nft(above.add);
-    expect(() => site.kernel.nft(feature.add)).toThrow("EEXIST");
-    site.kernel.nft(below.add);
-    site.kernel.nft(removal(above.undo));
+    site.kernel.nft.change(above.add);
+    expect(() => site.kernel.nft.change(feature.add)).toThrow("EEXIST");
+    site.kernel.nft.change(below.add);
+    site.kernel.nft.change(removal(above.undo));
     expect(isPresent(site.kernel, below)).toBe(true);
     expect(pod.ping(f.outside)).toBe(true);
-    site.kernel.nft(removal(below.undo));
+    site.kernel.nft.change(removal(below.undo));
     expect(pod.ping(f.outside, { seconds: 1 })).toBe(false);
   });
 
@@ -125,19 +125,19 @@ requires(
     };
     setMac(honest);
     const feature = macCheck("a1", "va", honest);
-    site.kernel.nft(feature.add);
+    site.kernel.nft.change(feature.add);
     expect(a.ping("10.1.0.6")).toBe(true);
     setMac("02:00:00:00:00:66");
     expect(a.ping("10.1.0.6", { seconds: 1 })).toBe(false);
     expect(isPresent(site.kernel, feature)).toBe(true);
-    site.kernel.nft(removal(feature.undo));
+    site.kernel.nft.change(removal(feature.undo));
     expect(a.ping("10.1.0.6")).toBe(true);
   });
 
   test("nft(8) can read our tables", () => {
     using site = new Site();
-    site.kernel.nft(masquerade("a1", [cidr("10.1.0.5/20"), cidr("fd00::5/64")]).add);
-    site.kernel.nft(macCheck("a1", "veth1234567", "02:00:00:00:00:07").add);
+    site.kernel.nft.change(masquerade("a1", [cidr("10.1.0.5/20"), cidr("fd00::5/64")]).add);
+    site.kernel.nft.change(macCheck("a1", "veth1234567", "02:00:00:00:00:07").add);
     const text = site.node.run("nft", "list", "ruleset");
     for (const line of [
       "elements = { 10.1.0.5 : jump masq-a1 }",
@@ -162,11 +162,11 @@ requires(
   test("isPresent() after nft(8) flushed everything is false, and adding mends it", () => {
     using site = new Site();
     const feature = masquerade("a1", [cidr("10.1.0.5/24")]);
-    site.kernel.nft(feature.add);
+    site.kernel.nft.change(feature.add);
     site.node.run("nft", "flush", "ruleset");
     expect(isPresent(site.kernel, feature)).toBe(false);
-    site.kernel.nft(removal(feature.undo));
-    site.kernel.nft(feature.add);
+    site.kernel.nft.change(removal(feature.undo));
+    site.kernel.nft.change(feature.add);
     expect(isPresent(site.kernel, feature)).toBe(true);
   });
 
@@ -184,6 +184,6 @@ requires(
     for (const [i, key] of keys.entries()) {
       expect(isPresent(site.kernel, masquerade(key, [cidr(`10.1.0.${10 + i}/24`)]))).toBe(true);
     }
-    expect(site.kernel.nftRules("inet", "patchbay", "postrouting")).toHaveLength(2);
+    expect(site.kernel.nft.rules("inet", "patchbay", "postrouting")).toHaveLength(2);
   });
 });

@@ -5,7 +5,7 @@
  */
 import { CniError, Code } from "../../base/error.ts";
 import { formatIp, parseCidr, parseMac } from "../../base/ip.ts";
-import { type Kernel, KernelError, type NftChange } from "../../kernel/kernel.ts";
+import { type Kernel, KernelError } from "../../kernel/kernel.ts";
 import {
   isPresent,
   MASQUERADE_LAYERS,
@@ -15,6 +15,7 @@ import {
   type NftFeature,
   removal,
 } from "../../kernel/nft.ts";
+import type { NftChange } from "../../kernel/nftables.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { UndoStep } from "../../state/entries.ts";
@@ -66,7 +67,7 @@ function featuresFor(guest: GuestContext, r: Request): readonly NftFeature[] {
 
 /** Removes what `nft_apply` added, by name; what is gone already is no failure. */
 export function removeNft(host: Kernel, { family, table, chain, elements }: NftStep): void {
-  host.nft(removal({ family: family === "bridge" ? "bridge" : "inet", table, chain, elements }));
+  host.nft.change(removal({ family: family === "bridge" ? "bridge" : "inet", table, chain, elements }));
 }
 
 /** Removes an attachment's part when no record of it is left, found by the names that its chains have. */
@@ -77,13 +78,13 @@ export function salvageNft(host: Kernel, key: string): void {
     { family: "bridge", chain: `mac-${key}`, maps: ["macs"] },
   ] as const;
   for (const { family, chain, maps } of parts) {
-    if (!host.nftChains(family, table).includes(chain)) continue;
+    if (!host.nft.chains(family, table).includes(chain)) continue;
     const elements = maps.flatMap((map) =>
-      (host.nftElements(family, table, map) ?? [])
+      (host.nft.elements(family, table, map) ?? [])
         .filter((element) => element.chain === chain)
         .map(({ key }): NftChange => ({ op: "delete", what: "element", family, table, map, key, chain })),
     );
-    host.nft([...elements, { op: "delete", what: "chain", family, table, chain }]);
+    host.nft.change([...elements, { op: "delete", what: "chain", family, table, chain }]);
   }
 }
 
@@ -102,7 +103,7 @@ export const nftApply = hostCall({
     for (const { add, undo } of featuresFor(guest, r)) {
       const id = guest.intend({ do: "nft", ...undo, family: String(undo.family) });
       try {
-        guest.kernel("host").nft(add);
+        guest.kernel("host").nft.change(add);
         return {};
       } catch (thrown) {
         if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;

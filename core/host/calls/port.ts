@@ -5,7 +5,7 @@
 import { CniError, Code } from "../../base/error.ts";
 import { type Cidr, contains, formatCidr, formatIp, parseCidr, parseIp } from "../../base/ip.ts";
 import { loopback4 } from "../../kernel/conntrack.ts";
-import { type Kernel, KernelError, type NftChange, type UdpFlows } from "../../kernel/kernel.ts";
+import { type Kernel, KernelError, type UdpFlows } from "../../kernel/kernel.ts";
 import {
   claimOf,
   mapPorts,
@@ -17,6 +17,7 @@ import {
   portsAmiss,
   unmapPorts,
 } from "../../kernel/nft-ports.ts";
+import type { NftChange } from "../../kernel/nftables.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { UndoStep } from "../../state/entries.ts";
 import { Errno } from "../../sys/error.ts";
@@ -213,7 +214,7 @@ function flowsOf(plan: PortPlan, which: "answeredBy" | "exceptBy"): UdpFlows[] {
 /** Takes the ports of a record away, and has the kernel forget the UDP flows that went by them. */
 export function removePorts(host: Kernel, step: PortStep): void {
   const plan = planOf(step);
-  host.nft(unmapPorts(claimOf(plan)));
+  host.nft.change(unmapPorts(claimOf(plan)));
   const flows = flowsOf(plan, "answeredBy");
   if (flows.length > 0) host.forgetUdp(flows, FLUSH_MS);
 }
@@ -241,7 +242,7 @@ function applyPorts(guest: GuestContext, feature: PortFeature): void {
   let release: readonly NftChange[] = [];
   for (let attempt = 1; ; attempt++) {
     try {
-      host.nft([...release, ...feature.add]);
+      host.nft.change([...release, ...feature.add]);
       return;
     } catch (thrown) {
       if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST || attempt > TAKE_OVERS) throw thrown;
