@@ -6,14 +6,14 @@
  * home, and in it one file, the record of who has it.
  */
 import { CniError, Code } from "../base/error.ts";
-import { isObject, type JsonObject } from "../base/json.ts";
+import type { JsonObject } from "../base/json.ts";
 import { deadlineIn } from "../sys/clock.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
 import { statOf } from "../sys/files.ts";
 import type { AttachmentHeader } from "./entries.ts";
 import { ioFailure } from "./failure.ts";
-import { formatLine, parseLines } from "./line.ts";
+import { formatLine, readRecord } from "./line.ts";
 import { Quarantine } from "./quarantine.ts";
 
 const RECORD = "record";
@@ -123,11 +123,9 @@ export class Devices {
   }
 
   #read(dir: Dir, key: string): (DeviceRecord & { readonly earlierBoot: boolean }) | undefined {
-    const bytes = dir.read(RECORD, MAX_RECORD_BYTES);
-    if (bytes === undefined) return undefined;
-    const lines = parseLines(bytes);
-    const [value] = lines.values;
-    if (lines.wholeBytes !== bytes.length || !isObject(value) || value.format !== 1) {
+    const value = readRecord(dir, RECORD, MAX_RECORD_BYTES);
+    if (value === undefined) return undefined;
+    if (value === "damaged" || value.format !== 1) {
       this.#quarantine.take(`${dir.path}/${RECORD}`, `device@${key}`);
       return undefined;
     }

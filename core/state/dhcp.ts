@@ -4,14 +4,14 @@
  * what it offered, and goes when the lease was given back or is nobody's any more.
  */
 import { derive } from "../base/hash.ts";
-import { isObject, type JsonObject } from "../base/json.ts";
+import type { JsonObject } from "../base/json.ts";
 import { deadlineIn } from "../sys/clock.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
 import { statOf } from "../sys/files.ts";
 import { sweepUnfinished } from "./durable.ts";
 import { ioFailure } from "./failure.ts";
-import { formatLine, parseLines } from "./line.ts";
+import { formatLine, readRecord } from "./line.ts";
 import { Quarantine } from "./quarantine.ts";
 
 const MAX_RECORD_BYTES = 256 << 10;
@@ -171,7 +171,7 @@ export class DhcpLeases {
   }
 
   #read(dir: Dir, name: string): FoundDhcpRecord | undefined {
-    const record = readValue(dir, name);
+    const record = readRecord(dir, name, MAX_RECORD_BYTES);
     if (record === undefined) return undefined;
     // The sum shows that we wrote it, and the format number that it was in this shape.
     const known = record as unknown as DhcpRecord;
@@ -198,18 +198,4 @@ function fileName({ container, network, ifname }: DhcpIdentity): string {
 function write(dir: Dir, record: DhcpRecord): void {
   const { earlierBoot: _, ...plain } = record as FoundDhcpRecord;
   dir.replace(fileName(record), formatLine(plain), { durable: true });
-}
-
-function readValue(dir: Dir, name: string): JsonObject | "damaged" | undefined {
-  let bytes: Uint8Array | undefined;
-  try {
-    bytes = dir.read(name, MAX_RECORD_BYTES);
-  } catch (cause) {
-    if (isErrno(cause, Errno.EFBIG, Errno.EINVAL, Errno.ELOOP)) return "damaged";
-    throw cause;
-  }
-  if (bytes === undefined) return undefined;
-  const { values, wholeBytes } = parseLines(bytes);
-  const [value] = values;
-  return wholeBytes === bytes.length && values.length === 1 && isObject(value) ? value : "damaged";
 }

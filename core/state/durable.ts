@@ -4,12 +4,12 @@
  * without waiting for the disk: a DEL after a power failure may lack it, as CNI allows, and a DEL after a reboot needs
  * it for nothing that the reboot did not take.
  */
-import { isObject, type JsonObject } from "../base/json.ts";
+import type { JsonObject } from "../base/json.ts";
 import { Dir } from "../sys/dir.ts";
 import { Errno, isErrno } from "../sys/error.ts";
 import { linkStatOf, namesInDirectory, unlink } from "../sys/files.ts";
 import { ioFailure } from "./failure.ts";
-import { formatLine, parseLines } from "./line.ts";
+import { formatLine, readRecord } from "./line.ts";
 import { Quarantine } from "./quarantine.ts";
 
 const MAX_RECORD_BYTES = 4 << 20;
@@ -163,7 +163,7 @@ export class Durable {
   }
 
   #read(dir: Dir, name: string): FoundRecord | undefined {
-    const record = readValue(dir, name);
+    const record = readRecord(dir, name, MAX_RECORD_BYTES);
     if (record === undefined) return undefined;
     const [, container, key, plugin] = RECORD.exec(name) ?? [];
     const good =
@@ -178,10 +178,10 @@ export class Durable {
     }
     // The sum shows that we wrote it, and the format number that it was in this shape.
     const known = record as unknown as DurableRecord;
-    const result = readValue(dir, resultName(known));
+    const result = readRecord(dir, resultName(known), MAX_RECORD_BYTES);
     const found = {
       ...known,
-      notes: textsOf(readValue(dir, notesName(known))),
+      notes: textsOf(readRecord(dir, notesName(known), MAX_RECORD_BYTES)),
       earlierBoot: known.bootId !== this.#bootId,
     };
     return result === undefined || result === "damaged" ? found : { ...found, result };
@@ -211,20 +211,6 @@ export function sweepUnfinished(directory: string): void {
 const recordName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.record`;
 const notesName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.notes`;
 const resultName = (id: RecordId): string => `${id.container}@${id.key}-${id.plugin}.result`;
-
-function readValue(dir: Dir, name: string): JsonObject | "damaged" | undefined {
-  let bytes: Uint8Array | undefined;
-  try {
-    bytes = dir.read(name, MAX_RECORD_BYTES);
-  } catch (cause) {
-    if (isErrno(cause, Errno.EFBIG, Errno.EINVAL, Errno.ELOOP)) return "damaged";
-    throw cause;
-  }
-  if (bytes === undefined) return undefined;
-  const lines = parseLines(bytes);
-  const [value] = lines.values;
-  return lines.wholeBytes === bytes.length && lines.values.length === 1 && isObject(value) ? value : "damaged";
-}
 
 function textsOf(value: JsonObject | "damaged" | undefined): Readonly<Record<string, string>> {
   if (value === undefined || value === "damaged") return {};

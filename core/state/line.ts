@@ -3,7 +3,9 @@
  * digits, a line feed. A line that a crash cut short has no line feed; a line that something else changed has the
  * wrong sum.
  */
-import type { Json } from "../base/json.ts";
+import { isObject, type Json, type JsonObject } from "../base/json.ts";
+import type { Dir } from "../sys/dir.ts";
+import { Errno, isErrno } from "../sys/error.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -44,6 +46,25 @@ export function parseLines(bytes: Uint8Array): Lines {
     values.push(value);
     start = end + 1;
   }
+}
+
+/**
+ * Reads a file that is one line with an object.
+ *
+ * @returns undefined when there is no such file; "damaged" when it is not what was written
+ */
+export function readRecord(dir: Dir, name: string, maxBytes: number): JsonObject | "damaged" | undefined {
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = dir.read(name, maxBytes);
+  } catch (cause) {
+    if (isErrno(cause, Errno.EFBIG, Errno.EINVAL, Errno.ELOOP)) return "damaged";
+    throw cause;
+  }
+  if (bytes === undefined) return undefined;
+  const { values, wholeBytes } = parseLines(bytes);
+  const [value] = values;
+  return wholeBytes === bytes.length && values.length === 1 && isObject(value) ? value : "damaged";
 }
 
 function parseLine(line: Uint8Array): Json | undefined {

@@ -7,7 +7,7 @@ import type { Kernel } from "../../core/kernel/kernel.ts";
 import { openKernel } from "../../core/kernel/real.ts";
 import type { Entry } from "../../core/state/entries.ts";
 import { Netns } from "../../core/sys/netns.ts";
-import { MemoryJournal, TestGuest, type TestGuestOptions } from "../support/guest.ts";
+import { DyingJournal, TestGuest, type TestGuestOptions } from "../support/guest.ts";
 import { nodeNetns, TestNetns } from "../support/netns.ts";
 import { randomCall, seeded } from "../support/random-calls.ts";
 import { requires, root } from "../support/requires.ts";
@@ -105,21 +105,6 @@ const runs: readonly (readonly [string, (guest: TestGuest) => void, string])[] =
   ["macvlan", macvlanRun, "eth0"],
   ["loopback", loopbackRun, "lo"],
 ];
-
-class Killed extends Error {}
-
-/** A journal of a process that ends at its nth write. */
-class DyingJournal extends MemoryJournal {
-  left: number;
-  constructor(left: number) {
-    super();
-    this.left = left;
-  }
-  override append(entry: Entry): void {
-    if (this.left-- <= 0) throw new Killed("killed");
-    super.append(entry);
-  }
-}
 
 requires(...root)("host calls", () => {
   test.each(runs)("%s: undo leaves nothing", (_, run, ifname) => {

@@ -4,10 +4,9 @@ import { existsSync } from "node:fs";
 import { parseNetnsPath } from "../../core/base/brand.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import { openKernel } from "../../core/kernel/real.ts";
-import type { Entry } from "../../core/state/entries.ts";
 import { Netns } from "../../core/sys/netns.ts";
 import type { Document } from "../support/cni.ts";
-import { MemoryJournal } from "../support/guest.ts";
+import { DyingJournal, MemoryJournal } from "../support/guest.ts";
 import { TestNetns, veth } from "../support/netns.ts";
 import { TestNode, Witness } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
@@ -368,19 +367,6 @@ requires(
     node.ok("DEL", { ...call, conf });
     expect(state(pod)).toEqual(before);
   });
-
-  class Killed extends Error {}
-  class DyingJournal extends MemoryJournal {
-    left: number;
-    constructor(left: number) {
-      super();
-      this.left = left;
-    }
-    override append(entry: Entry): void {
-      if (this.left-- <= 0) throw new Killed("killed");
-      super.append(entry);
-    }
-  }
 
   test("killed at each write of the journal, one DEL makes all as before", () => {
     using stack = new DisposableStack();

@@ -25,6 +25,19 @@ export class MemoryJournal {
   }
 }
 
+/** The journal of a process that ends before a write, after `left` of them. */
+export class DyingJournal extends MemoryJournal {
+  #left: number;
+  constructor(left: number) {
+    super();
+    this.#left = left;
+  }
+  override append(entry: Entry): void {
+    if (this.#left-- <= 0) throw new Error("killed");
+    super.append(entry);
+  }
+}
+
 /** A manifest that asks for all that any plugin can have, so that only the call table and the targets refuse. */
 export function wideManifest(more: JsonObject = {}): Manifest {
   const calls = Object.fromEntries(hostCalls.map((c) => [c.name, roles.filter((r) => c.roles.includes(r))]));
