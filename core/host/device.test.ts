@@ -23,6 +23,8 @@ let sim: SimulatedNode;
 let buses: SimulatedBuses;
 let host: Kernel;
 const pods = new Map<string, Kernel>();
+/** What the reference SR-IOV plugin has given away: the namespace of a pod that lives. */
+const given = new Map<string, string>();
 
 beforeEach(() => {
   scratch = new Scratch();
@@ -33,10 +35,14 @@ beforeEach(() => {
   buses.plug(VF, { driver: "ixgbevf", of: PF, number: 0, link: "ens1v0", mac: "02:00:00:00:00:10" });
   buses.plug(PROGRAM, { driver: "vfio-pci", of: PF, number: 1 });
   pods.clear();
+  given.clear();
 });
 afterEach(() => scratch[Symbol.dispose]());
 
-const node = (bootId?: string) => deviceNode(`${scratch.path}/lib`, host, buses, pods, bootId);
+const node = (bootId?: string) => ({
+  ...deviceNode(`${scratch.path}/lib`, host, buses, pods, bootId),
+  referenceUser: (pci: string) => given.get(pci),
+});
 
 interface Pod {
   readonly guest: TestGuest;
@@ -165,6 +171,20 @@ describe("device_take", () => {
   test("refuses a device whose interface is in nobody's namespace that we know", () => {
     host.moveLink(host.linkByName("ens1v0")?.index ?? 0, sim.netns("elsewhere"));
     expect(pod("a", { deviceID: VF }).guest.call("device_take")).toMatchObject({ code: 102 });
+  });
+
+  test.each([
+    ["a program's", PROGRAM],
+    ["one whose interface is on the node", VF],
+  ])("refuses what the reference plugin gave a pod that lives: %s", (_, device) => {
+    given.set(device, "/run/netns/theirs");
+    const { guest, del } = pod("a", { deviceID: device });
+    const msg = expect.stringContaining('the network namespace "/run/netns/theirs" has it');
+    expect(guest.call("device_take")).toMatchObject({ code: 102, msg });
+    del();
+    expect(node().records.list()).toEqual([]);
+    given.clear();
+    expect(pod("b", { deviceID: device }).guest.must("device_take")).toMatchObject({ id: device });
   });
 
   test("asks the policy by the name of the physical function", () => {

@@ -54,7 +54,7 @@ export function takeDevice(
   o.permit(found);
   o.intend(found.key);
   const got = node.records.locked(found.key, { create: true }, (device) => {
-    const before = currentRecord(device, node);
+    const before = currentRecord(device);
     if (before !== undefined && before.owner.key !== owner.key) {
       if (lives(before.owner, node)) throw taken(query, nameOf(before.owner));
       // Its DEL is late: what that would do is done now, and then finds nothing that is its own.
@@ -74,7 +74,7 @@ export function takeDevice(
 }
 
 /** A record of an earlier boot says nothing: the kernel has made the device anew. */
-function currentRecord(device: LockedDevice, _node: DeviceNode): DeviceRecord | undefined {
+function currentRecord(device: LockedDevice): DeviceRecord | undefined {
   const record = device.read();
   if (record?.earlierBoot !== true) return record;
   device.remove();
@@ -103,16 +103,19 @@ const missing = (query: DeviceQuery): CniError =>
     },
   );
 
-/** A device that its driver gives an interface has to have it on the node, or somebody has it of whom we know nothing. */
+/**
+ * A pod that the reference plugin attached keeps its device. Beyond that, a device that its driver gives an interface has
+ * to have it on the node, or somebody has it of whom we know nothing; of a program's device the file alone tells.
+ */
 function requireHere(query: DeviceQuery, { device, link }: FoundDevice, node: DeviceNode): void {
+  const user = device?.bus === "pci" ? node.referenceUser(device.name) : undefined;
+  if (user !== undefined) throw taken(query, `the network namespace "${user}"`);
   if (link !== undefined || device === undefined || isForProgram(device)) return;
   if (device.driver === undefined) {
     throw new CniError(Code.InvalidConfig, `Cannot use device "${device.name}": no driver is bound to it`, {
       remedy: `Bind its driver, or one of vfio-pci, uio_pci_generic and igb_uio`,
     });
   }
-  const user = node.referenceUser(device.name);
-  if (user !== undefined) throw taken(query, `the network namespace "${user}"`);
   throw new CniError(
     Code.InterfaceTaken,
     `Cannot use device "${device.name}": its driver "${device.driver}" shows no interface on the node`,
@@ -154,7 +157,7 @@ export function returnDevice(
   node: DeviceNode,
 ): void {
   node.records.locked(device, { create: false }, (locked) => {
-    const record = currentRecord(locked, node);
+    const record = currentRecord(locked);
     if (record === undefined || record.owner.key !== of.key || record.owner.container !== of.container) return;
     bringHome({ record, ...where }, node);
     locked.remove();

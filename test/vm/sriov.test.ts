@@ -141,6 +141,33 @@ requires(...guestMachine, built)("SR-IOV", () => {
     });
   });
 
+  test("a program's function that the reference plugin gave away is refused while that pod lives", async () => {
+    card.bind(3, "vfio-pci");
+    try {
+      await unchanged(() => {
+        const a = TestNetns.create("a");
+        using b = TestNetns.create("b");
+        mkdirSync("/var/lib/cni/sriov/pci", { recursive: true });
+        writeFileSync(`/var/lib/cni/sriov/pci/${card.address(3)}`, a.path);
+        const second = { pod: b, container: "b", conf: vf(3, 1, { vlan: 9 }) };
+        for (const as of ["sriov", "host-device"]) {
+          const conf = as === "sriov" ? second.conf : { pciBusID: card.address(3) };
+          const { error } = call("ADD", { ...second, as, conf });
+          expect(error?.code).toBe(102);
+          expect(error?.msg).toContain(a.path);
+        }
+        expect(card.state()[3]).toMatchObject({ vlan: 0 });
+        a[Symbol.dispose]();
+        ok("ADD", second);
+        ok("DEL", second);
+        rmSync("/var/lib/cni/sriov", { recursive: true });
+      });
+    } finally {
+      card.bind(3, "igbvf");
+      await until("its interface", () => card.interfaceOf(3));
+    }
+  });
+
   test("names that are taken on the node and in the pod", async () => {
     await unchanged(() => {
       using a = TestNetns.create("a");
@@ -217,29 +244,33 @@ requires(...guestMachine, built)("SR-IOV", () => {
     });
   });
 
+  const trace = "/tmp/pbt-trace";
+  const traced = ["strace", "-f", "-qq", "-e", "trace=sendto", "-o", trace];
+
+  /** Evenly spread over the messages to the kernel that an ADD sends: after which of them to kill it. */
+  function killPoints(life: Omit<Life, "pod">, points: number): number[] {
+    using pod = TestNetns.create("pod");
+    ok("ADD", { ...life, pod, under: traced });
+    ok("DEL", { ...life, pod });
+    const messages = readFileSync(trace, "utf8")
+      .split("\n")
+      .filter((line) => line.includes("sendto(")).length;
+    expect(messages).toBeGreaterThan(points);
+    return Array.from({ length: points }, (_, i) => Math.ceil((messages * (i + 1)) / points));
+  }
+
+  const killed = (life: Omit<Life, "pod">, when: number): Promise<void> =>
+    unchanged(() => {
+      using pod = TestNetns.create("pod");
+      const under = [...traced, "-e", `inject=sendto:signal=SIGKILL:when=${when}`];
+      expect(call("ADD", { ...life, pod, under }).exit).not.toBe(0);
+      ok("DEL", { ...life, pod });
+      expect(pod.ipJson("link").map((l) => l.ifname)).toEqual(["lo"]);
+    });
+
   test("a killed ADD leaves nothing after one DEL, wherever it was killed", async () => {
     const life = { container: "a", conf: vf(0, 1, { vlan: 100, mac: "02:11:22:33:44:00", max_tx_rate: 50 }) };
-    const trace = "/tmp/pbt-trace";
-    const messages = await (async () => {
-      using pod = TestNetns.create("pod");
-      ok("ADD", { ...life, pod, under: ["strace", "-f", "-qq", "-e", "trace=sendto", "-o", trace] });
-      ok("DEL", { ...life, pod });
-      return readFileSync(trace, "utf8")
-        .split("\n")
-        .filter((line) => line.includes("sendto(")).length;
-    })();
-    expect(messages).toBeGreaterThan(10);
-    for (let share = 1; share <= 8; share++) {
-      const when = Math.ceil((messages * share) / 8);
-      await unchanged(() => {
-        using pod = TestNetns.create("pod");
-        const inject = `inject=sendto:signal=SIGKILL:when=${when}`;
-        const under = ["strace", "-f", "-qq", "-e", "trace=sendto", "-e", inject, "-o", trace];
-        expect(call("ADD", { ...life, pod, under }).exit).not.toBe(0);
-        ok("DEL", { ...life, pod });
-        expect(pod.ipJson("link").map((l) => l.ifname)).toEqual(["lo"]);
-      });
-    }
+    for (const when of killPoints(life, 8)) await killed(life, when);
   });
 
   test("a program's function: set by the card, no interface, what it is in its file", async () => {
@@ -272,6 +303,52 @@ requires(...guestMachine, built)("SR-IOV", () => {
         expect(ok("ADD", life).result?.interfaces).toMatchObject([{ name: "net1", sandbox: a.path }]);
         ok("DEL", life);
       });
+    } finally {
+      card.bind(3, "igbvf");
+      await until("its interface", () => card.interfaceOf(3));
+    }
+  });
+
+  test("a program's function: refused in use, free when its pod has gone, and a late DEL takes nothing", async () => {
+    card.bind(3, "vfio-pci");
+    try {
+      await unchanged(() => {
+        const a = TestNetns.create("a");
+        using b = TestNetns.create("b");
+        const first = {
+          pod: a.path,
+          container: "a",
+          conf: vf(3, 5, { vlan: 9, mac: "02:11:22:33:44:09", trust: "on" }),
+        };
+        const second = { pod: b, container: "b", conf: vf(3, 6, { vlan: 7 }) };
+        ok("ADD", first);
+        for (const [as, conf] of [
+          ["sriov", second.conf],
+          ["host-device", { pciBusID: card.address(3) }],
+        ] as const) {
+          const { error } = call("ADD", { ...second, as, conf });
+          expect(error?.code).toBe(102);
+          expect(error?.msg).toContain('container "a" (interface "net1" of network "n") has it');
+        }
+        expect(card.state()[3]).toMatchObject({ vlan: 9, trust: true });
+        a[Symbol.dispose]();
+        ok("ADD", second);
+        expect(card.state()[3]).toMatchObject({ vlan: 7, trust: false });
+        ok("DEL", first);
+        expect(card.state()[3]).toMatchObject({ vlan: 7 });
+        ok("DEL", second);
+      });
+    } finally {
+      card.bind(3, "igbvf");
+      await until("its interface", () => card.interfaceOf(3));
+    }
+  });
+
+  test("a program's function: a killed ADD leaves nothing after one DEL", async () => {
+    card.bind(3, "vfio-pci");
+    try {
+      const life = { container: "a", conf: vf(3, 1, { vlan: 100, mac: "02:11:22:33:44:00", max_tx_rate: 50 }) };
+      for (const when of killPoints(life, 4)) await killed(life, when);
     } finally {
       card.bind(3, "igbvf");
       await until("its interface", () => card.interfaceOf(3));
