@@ -3,6 +3,7 @@ import { type Cidr, type Ip, parseCidr } from "../base/ip.ts";
 import type { NftExpression } from "../netlink/nft-expression.ts";
 import {
   claimOf,
+  MAX_MAPPINGS,
   mapPorts,
   type PortMapping,
   type PortPlan,
@@ -172,10 +173,16 @@ describe("on a node", () => {
     const other = mapPorts(plan([tcp(81, 1, { hostIP: ip("192.0.2.2") })], { key: "l" }));
     kernel.nft.change(other.add);
     kernel.nft.change(mapPorts(plan([tcp(70, 90, { length: 2 }), tcp(82, 1, { hostIP: ip("192.0.2.1") })])).add);
-    for (let times = 0; times < 2; times++) salvagePorts(kernel, "k");
+    const last = MAX_MAPPINGS - 1;
+    const many = Array.from({ length: last }, (_, i) => tcp(1000 + i, 1));
+    kernel.nft.change(mapPorts(plan([...many, tcp(90, 95, { length: 2 })], { key: "m" })).add);
+    const shift = (key: string, index: number) =>
+      kernel.nft.elements("inet", "patchbay_ports", `shift-${key}-${index}`);
+    expect([shift("k", 0), shift("m", last)]).toEqual([expect.anything(), expect.anything()]);
+    for (const key of ["k", "k", "m"]) salvagePorts(kernel, key);
     expect(portsAmiss(kernel, other)).toBeUndefined();
     expect(kernel.nft.elements("inet", "patchbay_ports", "ports4")).toHaveLength(1);
-    expect(kernel.nft.elements("inet", "patchbay_ports", "shift-k-0")).toBeUndefined();
+    expect([shift("k", 0), shift("m", last)]).toEqual([undefined, undefined]);
     expect(kernel.nft.chains("inet", "patchbay_ports")).not.toContain("hostport-k");
   });
 });

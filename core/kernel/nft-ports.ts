@@ -25,6 +25,8 @@ import type { Kernel } from "./kernel.ts";
 import { compare, hasJust, inNetwork, isFamily, loadMeta, loadPayload, sameBytes } from "./nft.ts";
 import type { NftBase, NftChange, NftKeyType } from "./nftables.ts";
 
+/** Of one attachment; each that shifts its ports has a map, which is named by its place among them. */
+export const MAX_MAPPINGS = 256;
 export const PORTS_TABLE = "patchbay_ports";
 const at = { family: "inet", table: PORTS_TABLE } as const;
 
@@ -420,7 +422,7 @@ export function salvagePorts(kernel: Kernel, key: string): void {
       }),
   );
   const shifts = Array.from(
-    { length: 128 },
+    { length: MAX_MAPPINGS },
     (_, i): NftChange => ({ op: "delete", ...at, what: "map", map: shiftMap(key, i) }),
   );
   kernel.nft.change([...elements, { op: "delete", ...at, what: "chain", chain }, ...shifts]);

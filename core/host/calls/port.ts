@@ -8,6 +8,7 @@ import { loopback4 } from "../../kernel/conntrack.ts";
 import { type Kernel, KernelError, type UdpFlows } from "../../kernel/kernel.ts";
 import {
   claimOf,
+  MAX_MAPPINGS,
   mapPorts,
   type PortFeature,
   type PortMapping,
@@ -39,7 +40,7 @@ const request = {
   mappings: {
     type: "array",
     required: true,
-    maxItems: 256,
+    maxItems: MAX_MAPPINGS,
     items: {
       type: "object",
       keys: {
