@@ -24,10 +24,18 @@ function withoutDnat(e: NftExpression): NftExpression {
   info[150] = 6;
   return { name: "match", match: { ...e.match, info } };
 }
-const verdict = (code: number): NftExpression => ({
+const verdict = (code: number, chain?: string): NftExpression => ({
   name: "immediate",
-  immediate: { to: 0, data: { verdict: { code } } },
+  immediate: { to: 0, data: { verdict: chain === undefined ? { code } : { code, chain } } },
 });
+/** `-m comment --comment …` of iptables-nft. */
+const remark: NftExpression = { name: "match", match: { name: "comment", revision: 0, info: new Uint8Array(256) } };
+const extension = (name: string): NftExpression => ({
+  name: "target",
+  target: { name, revision: 0, info: new Uint8Array(4) },
+});
+const counter: NftExpression = { name: "counter" };
+const fromLink: NftExpression = { name: "meta", meta: { key: 6, to: 1 } };
 
 let node: SimulatedNode;
 let host: Kernel;
@@ -142,8 +150,8 @@ describe("droppers()", () => {
     chainOf("ip", "filter", true);
     chainOf("ip6", "filter", false, { name: "counter" }, { name: "reject" });
     chainOf("inet", "mine", false, verdict(Verdict.DROP));
-    chainOf("ip", "open", false, { name: "meta", meta: { key: 6, to: 1 } }, verdict(Verdict.DROP));
-    chainOf("ip", "xt", false, { name: "target", target: { name: "REJECT", revision: 0, info: new Uint8Array(4) } });
+    chainOf("ip", "open", false, fromLink, verdict(Verdict.DROP));
+    chainOf("ip", "xt", false, extension("REJECT"));
     chainOf("inet", "patchbay", true);
     node.legacyTables.push(
       { family: 6, table: "mangle", forward: "drop" },
@@ -156,6 +164,46 @@ describe("droppers()", () => {
       ["nft chain ip xt FORWARD", "4", "rule", false],
       ["ip6tables-legacy chain mangle FORWARD", "6", "policy", false],
     ]);
+  });
+});
+
+describe("droppers(), by the rules of a chain", () => {
+  type Rules = readonly (readonly NftExpression[])[];
+  const to = (chain: string): NftExpression => verdict(Verdict.JUMP, chain);
+  const over = (chain: string): NftExpression => verdict(Verdict.GOTO, chain);
+  const drop = verdict(Verdict.DROP);
+  const logDrop: Rules = [
+    [counter, extension("LOG")],
+    [counter, drop],
+  ];
+  const rows: readonly (readonly [string, boolean, { readonly FORWARD: Rules } & Readonly<Record<string, Rules>>])[] = [
+    ["a comment before DROP", true, { FORWARD: [[remark, counter, drop]] }],
+    ["a comment before REJECT", true, { FORWARD: [[remark, counter, extension("REJECT")]] }],
+    ["another match beside the comment", false, { FORWARD: [[remark, fromLink, counter, drop]] }],
+    ["a jump to a chain that logs and drops", true, { FORWARD: [[remark, counter, to("LOGDROP")]], LOGDROP: logDrop }],
+    ["a goto there", true, { FORWARD: [[over("LOGDROP")]], LOGDROP: logDrop }],
+    ["a jump there from some packets alone", false, { FORWARD: [[fromLink, to("LOGDROP")]], LOGDROP: logDrop }],
+    ["a jump, by way of another chain", true, { FORWARD: [[to("A")]], A: [[over("B")]], B: [[{ name: "reject" }]] }],
+    ["a jump that comes back, then a drop", true, { FORWARD: [[to("A")], [drop]], A: [[fromLink, drop]] }],
+    ["a goto that does not come back here", false, { FORWARD: [[over("A")], [drop]], A: [[fromLink, drop]] }],
+    ["a rule behind the drop", true, { FORWARD: [[drop], [fromLink, verdict(Verdict.ACCEPT)]] }],
+    ["a drop behind what accepts all", false, { FORWARD: [[counter, verdict(Verdict.ACCEPT)], [drop]] }],
+    ["a drop behind a chain that accepts all", false, { FORWARD: [[to("A")], [drop]], A: [[verdict(Verdict.ACCEPT)]] }],
+    ["a drop behind the return", false, { FORWARD: [[to("A")]], A: [[verdict(Verdict.RETURN)], [drop]] }],
+  ];
+  test.each(rows)("%s", (_, drops, chains) => {
+    const mine = { family: "ip", table: "mine" } as const;
+    const base = { type: "filter", hook: "forward", priority: 0 } as const;
+    add(
+      { op: "add", ...mine, what: "table" },
+      ...Object.keys(chains).map((chain): NftChange => {
+        return { op: "add", ...mine, what: "chain", chain, ...(chain === "FORWARD" && { base }) };
+      }),
+      ...Object.entries(chains).flatMap(([chain, rules]) =>
+        rules.map((e): NftChange => ({ op: "add", ...mine, what: "rule", chain, expressions: [...e] })),
+      ),
+    );
+    expect(droppers(host).map((d) => [d.name, d.by])).toEqual(drops ? [["nft chain ip mine FORWARD", "rule"]] : []);
   });
 });
 

@@ -9,11 +9,12 @@
  * own, whoever else has the address, and iptables-restore(8) keeps them apart.
  */
 import { formatIp, type Ip } from "../base/ip.ts";
+import type { NftFamily } from "../netlink/nft.ts";
 import { Verdict } from "../netlink/nft-data.ts";
 import { Compare, type NftExpression, PayloadBase, Register } from "../netlink/nft-expression.ts";
 import type { Kernel } from "./kernel.ts";
 import { covers } from "./nft.ts";
-import type { NftBaseChain, NftChange, NftRule, NftTableContent } from "./nftables.ts";
+import type { NftChange, NftRule, NftTableContent } from "./nftables.ts";
 
 const TABLE = "filter";
 const FORWARD = "FORWARD";
@@ -277,7 +278,7 @@ export function droppers(kernel: Kernel): Dropper[] {
   const found: Dropper[] = [];
   for (const chain of kernel.nft.forwardChains()) {
     if (chain.table === OWN_TABLE) continue;
-    const by = chain.drops ? "policy" : endsInDrop(kernel, chain) ? "rule" : undefined;
+    const by = chain.drops ? "policy" : fateIn(kernel, chain)(chain.chain) === "drop" ? "rule" : undefined;
     if (by === undefined) continue;
     found.push({
       name: `nft chain ${chain.family} ${chain.table} ${chain.chain}`,
@@ -295,12 +296,48 @@ export function droppers(kernel: Kernel): Dropper[] {
   return found;
 }
 
-function endsInDrop(kernel: Kernel, { family, table, chain }: NftBaseChain): boolean {
-  const last = kernel.nft.rules(family, table, chain)?.at(-1)?.expressions ?? [];
-  const [only, ...more] = last.filter(({ name }) => name !== "counter" && name !== "log");
-  if (only === undefined || more.length > 0) return false;
-  if (only.name === "reject" || only.target?.name === "REJECT") return true;
-  return only.name === "immediate" && only.immediate?.data?.verdict?.code === Verdict.DROP;
+/** What becomes of a packet that meets none of a chain's conditions; `on`: the chain has nothing to say of it. */
+type Fate = "drop" | "accept" | "on";
+
+/** Says nothing of whether a packet meets a rule, nor of what becomes of it then. */
+const isRemark = ({ name, match }: NftExpression): boolean =>
+  name === "counter" || name === "log" || match?.name === "comment";
+
+/** As many as the kernel lets a packet go down. */
+const MAX_JUMPS = 16;
+
+/**
+ * Follows a packet through rules without conditions, into the chains that they lead to: what comes first decides. The
+ * chain with the pods' own rules is passed over: it is ours, long, and has none of this kind.
+ */
+function fateIn(
+  kernel: Kernel,
+  place: { readonly family: NftFamily; readonly table: string },
+): (chain: string) => Fate {
+  const known = new Map<string, Fate>([[POD_CHAIN, "on"]]);
+  const of = (chain: string, jumps: number): Fate => {
+    const before = known.get(chain);
+    if (before !== undefined || jumps > MAX_JUMPS) return before ?? "on";
+    const fate = along(kernel.nft.rules(place.family, place.table, chain) ?? [], jumps);
+    known.set(chain, fate);
+    return fate;
+  };
+  const along = (rules: readonly NftRule[], jumps: number): Fate => {
+    for (const { expressions } of rules) {
+      const [only, ...more] = expressions.filter((e) => !isRemark(e));
+      if (only === undefined || more.length > 0) continue;
+      if (only.name === "reject" || only.target?.name === "REJECT") return "drop";
+      const to = only.name === "immediate" ? only.immediate?.data?.verdict : undefined;
+      if (to?.code === Verdict.DROP) return "drop";
+      if (to?.code === Verdict.ACCEPT) return "accept";
+      if (to?.code === Verdict.RETURN) return "on";
+      if (to?.chain === undefined) continue;
+      const fate = of(to.chain, jumps + 1);
+      if (fate !== "on" || to.code === Verdict.GOTO) return fate;
+    }
+    return "on";
+  };
+  return (chain) => of(chain, 0);
 }
 
 export const showAddresses = (addresses: readonly Ip[]): string =>

@@ -27,7 +27,7 @@ export type Schema =
       readonly type: "string";
       readonly enum?: readonly string[];
       readonly format?: Format;
-      /** In UTF-16 units; 1024 when absent. */
+      /** In UTF-16 units, beside what a format asks for; 1024 when absent. */
       readonly maxLength?: number;
       readonly default?: string;
     })
@@ -140,9 +140,10 @@ function checkValue(s: Schema, value: Json, at: string, mode: Mode): Json {
       if (typeof value !== "string") throw refuse(at, describe(s), value);
       if (s.enum !== undefined) {
         if (!s.enum.includes(value)) throw refuse(at, describe(s), value);
-      } else if (s.format !== undefined) {
-        if (!formats[s.format].test(value)) throw refuse(at, describe(s), value);
-      } else if (value.length > (s.maxLength ?? 1024)) {
+        return value;
+      }
+      if (s.format !== undefined && !formats[s.format].test(value)) throw refuse(at, describe(s), value);
+      if (value.length > (s.maxLength ?? 1024)) {
         throw new SchemaError(at, `expected at most ${s.maxLength ?? 1024} characters, got ${value.length}`);
       }
       return value;

@@ -196,14 +196,79 @@ requires(...root, built)("firewall", () => {
     ok("DEL", { pod, conf });
   });
 
+  /** What drops all that is forwarded, written as nodes have it. */
+  const written = [
+    ["a comment before REJECT", ["-A FORWARD -m comment --comment last -j REJECT"]],
+    ["a comment before DROP", ["-A FORWARD -m comment --comment last -j DROP"]],
+    ["a chain that logs and drops", [...logDrop("LOGDROP"), "-A FORWARD -j LOGDROP"]],
+    ["a goto to such a chain", [...logDrop("LOGDROP"), "-A FORWARD -m comment --comment last -g LOGDROP"]],
+  ] as const;
+  function logDrop(chain: string): string[] {
+    return [`-N ${chain}`, `-A ${chain} -p icmp -m mark --mark 0x7 -j RETURN`, `-A ${chain} -j DROP`];
+  }
+
+  test("it drops, however that is written: ADD fails and names the chain", () => {
+    const [pod, plain] = [site.pod(), site.pod("plain")];
+    const conf = site.conf();
+    const alone = site.node.conf({ name: "net7", plugins: [bridgeOf(conf)] });
+    ok("ADD", { pod: plain, container: "c2", conf: alone });
+    expect(answers(plain, OUTSIDE[0], true)).toBe(true);
+    const ways = [
+      ["iptables-legacy", "filter", "iptables-legacy chain filter FORWARD"],
+      ["iptables-nft", "security", "nft chain ip security FORWARD"],
+    ] as const;
+    for (const [program, table, name] of ways) {
+      for (const [how, rules] of written) {
+        // REJECT is of the table "filter" alone.
+        if (table !== "filter" && how.endsWith("REJECT")) continue;
+        for (const rule of rules) netns.run(program, "-t", table, ...rule.split(" "));
+        expect([program, how, answers(plain, OUTSIDE[0], false)]).toEqual([program, how, false]);
+        expectRefused(pod, conf, name);
+        netns.run(program, "-t", table, "-F");
+        netns.run(program, "-t", table, "-X");
+      }
+    }
+    netns.run("nft", "flush ruleset");
+    for (const verb of ["jump", "goto"]) {
+      netns.run("nft", "add table inet mine; add chain inet mine drops { type filter hook forward priority 5; }");
+      netns.run("nft", "add chain inet mine last; add rule inet mine last counter log; add rule inet mine last drop");
+      netns.run("nft", `add rule inet mine drops counter ${verb} last`);
+      expect([verb, answers(plain, OUTSIDE[0], false)]).toEqual([verb, false]);
+      expectRefused(pod, conf, "nft chain inet mine drops");
+      netns.run("nft", "delete table inet mine");
+    }
+    ok("ADD", { pod, conf });
+    expect(site.reaches(pod, true)).toEqual([true, true]);
+    ok("DEL", { pod, conf });
+    ok("DEL", { pod: plain, container: "c2", conf: alone });
+  });
+
+  test("a chain without an end that drops is none, and rules behind an accept say nothing", () => {
+    const pod = site.pod();
+    const conf = site.conf();
+    const program = "iptables-legacy";
+    for (const rule of [
+      ...["-N MAYBE", "-A MAYBE -s 203.0.113.0/24 -j DROP", "-A FORWARD -m comment --comment first -j MAYBE"],
+      ...["-N ALL", "-A ALL -j ACCEPT", "-A FORWARD -g ALL", "-A FORWARD -j DROP"],
+    ]) {
+      netns.run(program, ...rule.split(" "));
+    }
+    ok("ADD", { pod, conf });
+    expect(answers(pod, OUTSIDE[0], true)).toBe(true);
+    ok("CHECK", { pod, conf });
+    ok("DEL", { pod, conf });
+  });
+
   test("bad configurations: what is wrong, by name, and nothing left", () => {
     const pod = site.pod();
     const before = site.rules();
     for (const [firewall, code, words] of [
       [{ backend: "ebtables" }, 7, "backend"],
       [{ ingressPolicy: "closed" }, 7, "ingressPolicy"],
-      [{ iptablesAdminChainName: "FORWARD" }, 120, "FORWARD"],
-      [{ iptablesAdminChainName: "with space" }, 120, "adminChain"],
+      [{ iptablesAdminChainName: "FORWARD" }, 7, '"FORWARD" as "iptablesAdminChainName"'],
+      [{ iptablesAdminChainName: "CNI-FORWARD" }, 7, '"CNI-FORWARD" as "iptablesAdminChainName"'],
+      [{ iptablesAdminChainName: "with space" }, 7, "iptablesAdminChainName"],
+      [{ iptablesAdminChainName: "-j" }, 7, "iptablesAdminChainName"],
       [{ iptablesAdminChainName: "x".repeat(29) }, 7, "iptablesAdminChainName"],
       [{ backend: "firewalld" }, 11, "it does not run"],
     ] as const) {

@@ -110,7 +110,7 @@ export const filterDrops = hostCall({
             type: "string",
             enum: ["policy", "rule"],
             required: true,
-            doc: "`rule`: its last rule takes all that is left",
+            doc: "`rule`: one without conditions, in it or in a chain that it leads to, takes all that is left",
           },
           writable: { type: "boolean", required: true, doc: "filter_add accepts in it" },
         },

@@ -49,7 +49,21 @@ function orDefault(key: string, preset: string): string {
   return given == "" ? preset : given;
 }
 
-const adminChain = (): string => orDefault("iptablesAdminChainName", "CNI-ADMIN");
+/** What iptables has for itself, and the chain that leads to the administrator's: a jump there would be none, or a loop. */
+const TAKEN = "INPUT FORWARD OUTPUT PREROUTING POSTROUTING ACCEPT DROP RETURN QUEUE REJECT LOG CNI-FORWARD".split(" ");
+
+function adminChain(): string {
+  const name = orDefault("iptablesAdminChainName", "CNI-ADMIN");
+  if (TAKEN.includes(name)) {
+    fail(
+      7,
+      'Cannot use "' + name + '" as "iptablesAdminChainName": the name has a meaning of its own in iptables',
+      "Choose another name for the administrator's chain, such as CNI-ADMIN",
+    );
+  }
+  return name;
+}
+
 const zone = (): string => orDefault("firewalldZone", "trusted");
 
 /** All addresses of the pod that the plugins before named, without prefix length. */
@@ -138,6 +152,7 @@ function add(): void {
   }
   const before = Result.of(previous);
   const addresses = addressesIn(before);
+  const admin = adminChain();
   if (addresses.length > 0) {
     const by = backend();
     const found: string[] = [];
@@ -148,7 +163,7 @@ function add(): void {
     }
     noteSet({ key: "backend", value: by }).must();
     if (by == FIREWALLD) firewalldAdd({ zone: zone(), addresses: addresses }).must();
-    if (by == IPTABLES || also) filterAdd({ addresses: addresses, adminChain: adminChain() }).must();
+    if (by == IPTABLES || also) filterAdd({ addresses: addresses, adminChain: admin }).must();
   }
   const policy = policyOf();
   if (policy != "open") isolationApply({ name: isolatedLink(before, policy), policy: policy }).must();
@@ -184,6 +199,7 @@ function check(): void {
 }
 
 function status(): void {
+  adminChain();
   if (conf().str("backend") == FIREWALLD && !firewalldFind({}).must().bool("running")) {
     fail(50, 'Cannot add firewall rules: the backend is "firewalld", and it does not run', "Start firewalld, or choose another backend");
   }
