@@ -13,6 +13,7 @@ generated() {
   file core/sys/wasmtime-layout.generated.ts python3 scripts/wasmtime-layout.py "$declarations" "$wasmtime"
   file cmd/embedded.generated.ts "$bun" scripts/embedded.ts
   file test/golden/abi.txt "$bun" scripts/generate-calls.ts abi
+  file test/golden/grants.txt "$bun" scripts/generate-grants.ts
   file docs/host-calls.md "$bun" scripts/generate-calls.ts page
   file plugins-wasm/sdk/assemblyscript/assembly/calls.generated.ts "$bun" scripts/generate-calls.ts bindings
 }

@@ -2,11 +2,15 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { TestGuest } from "../../test/support/guest.ts";
 import { CniError, Code } from "../base/error.ts";
-import { parseJson } from "../base/json.ts";
+import { type JsonObject, parseJson } from "../base/json.ts";
+import { SimulatedNode } from "../kernel/simulated.ts";
 import { decide, effectiveGrants, grantsOf, type Operation, type Target } from "../policy/decide.ts";
 import { carriedManifest, type Manifest, parseManifest, type Role, roles } from "../policy/manifest.ts";
 import { openPolicy, parsePolicy } from "../policy/policy.ts";
+import type { Schema } from "../policy/schema.ts";
+import type { SysctlWord } from "../policy/sysctl-list.ts";
 import { admit } from "./admit.ts";
 import { hostCalls, importModule } from "./calls.ts";
 
@@ -28,6 +32,31 @@ const targets: readonly Target[] = [
   { whose: "host" },
 ];
 const says = (t: Target): string => ("role" in t ? t.role : t.whose);
+
+/** What each plugin may do, as it was last agreed: calls with their roles, and sysctls. */
+interface Agreed {
+  readonly calls: Map<string, readonly string[]>;
+  readonly sysctls: Set<string>;
+}
+function readAgreed(): ReadonlyMap<string, Agreed> {
+  const plugins = new Map<string, Agreed>();
+  let now: Agreed = { calls: new Map(), sysctls: new Set() };
+  for (const line of readFileSync(join(import.meta.dir, "../../test/golden/grants.txt"), "utf8").split("\n")) {
+    const call = /^ {2}call (\S+): (.*)$/.exec(line);
+    const sysctl = /^ {2}sysctl (\S+)$/.exec(line)?.[1];
+    if (/^\S/.test(line)) {
+      now = { calls: new Map(), sysctls: new Set() };
+      plugins.set(line, now);
+    }
+    if (call?.[1] !== undefined) now.calls.set(call[1], call[2] === "-" ? [] : (call[2] ?? "").split(" "));
+    if (sysctl !== undefined) now.sysctls.add(sysctl);
+  }
+  return plugins;
+}
+const agreed = readAgreed();
+/** Every sysctl that any plugin may set, and some that none may. */
+const foreignSysctls = ["host:net/core/rmem_max", "host:net/ipv4/conf/all/route_localnet", "pod:net/core/somaxconn_"];
+const sysctls = new Set([...[...agreed.values()].flatMap((a) => [...a.sysctls]), ...foreignSysctls]);
 
 /** Calls that make something. In DEL and GC each of them must be refused, whatever a manifest says. */
 const creates = [
@@ -60,19 +89,20 @@ test("a manifest that the binary carries reads as the checked one does", () => {
   }
 });
 
-test("the four built-ins are in the table", () => {
-  expect(manifests.map((m) => m.name)).toEqual(expect.arrayContaining(["bridge", "loopback", "macvlan", "ptp"]));
+test("every plugin is in test/golden/grants.txt; to agree to a change: bash scripts/generated-fresh.sh --write", () => {
+  expect(manifests.map((m) => m.name).toSorted()).toEqual([...agreed.keys()]);
 });
 
 describe.each(manifests.map((m) => [m.name, m] as const))("%s", (_, manifest) => {
   const grants = grantsOf(openPolicy, manifest, { builtIn: true });
+  const may = agreed.get(manifest.name) ?? { calls: new Map<string, readonly string[]>(), sysctls: new Set<string>() };
 
   test.each(hostCalls.map((c) => [c.name, c] as const))("%s on each target, in each operation", (name, call) => {
     for (const operation of operations) {
       for (const target of targets) {
         const verdict = decide({ operation, grants }, call, target);
         const cell = `${manifest.name} ${name} ${says(target)} ${operation}`;
-        const asked: readonly string[] | undefined = manifest.calls.get(name);
+        const asked: readonly string[] | undefined = may.calls.get(name);
         const want =
           asked === undefined
             ? Code.NotGranted
@@ -82,6 +112,30 @@ describe.each(manifests.map((m) => [m.name, m] as const))("%s", (_, manifest) =>
                 ? 0
                 : Code.NotGranted;
         expect([cell, verdict.allow ? 0 : verdict.code]).toEqual([cell, want]);
+      }
+    }
+  });
+
+  test("sets and reads the sysctls that were agreed, and no other", () => {
+    const lists = (pattern: string): boolean => may.sysctls.has(pattern);
+    const below = (pattern: string): boolean =>
+      [...may.sysctls].some((p) => p.endsWith("/*") && pattern.startsWith(p.slice(0, -1)));
+    for (const name of ["sysctl_get", "sysctl_set"]) {
+      const call = hostCalls.find((c) => c.name === name);
+      if (call === undefined) throw new Error(`no call ${name}`);
+      for (const pattern of sysctls) {
+        const code = (word?: SysctlWord): number => {
+          const target = { whose: "sysctl", pattern, ...(word && { word }) } as const;
+          const verdict = decide({ operation: "ADD", grants }, call, target);
+          return verdict.allow ? 0 : verdict.code;
+        };
+        const has = may.calls.has(name);
+        const cell = `${manifest.name} ${name} ${pattern}`;
+        // Alone, free by the administrator's word, not named by the list that there is.
+        const want = [lists(pattern), lists(pattern) || below(pattern), false].map((is) =>
+          has && is ? 0 : Code.NotGranted,
+        );
+        expect([cell, code(), code("free"), code("omitted")]).toEqual([cell, ...want]);
       }
     }
   });
@@ -99,6 +153,59 @@ test("no call reaches what is another's or the node's, whatever a manifest asks 
       expect(decide({ operation: call.operations[0] ?? "ADD", grants }, call, { whose }).allow).toBe(false);
     }
   }
+});
+
+describe("addresses", () => {
+  const own = "10.9.0.5";
+  const foreign = "10.8.0.5";
+  /** Calls that do something on the node for an address: what they ask with it. `link` is a link of the node. */
+  const onNode: Readonly<Record<string, (address: string, link: number) => JsonObject>> = {
+    addr_add: (a, link) => ({ link, address: `${a}/32` }),
+    filter_add: (a) => ({ addresses: [a] }),
+    filter_check: (a) => ({ addresses: [a] }),
+    firewalld_add: (a) => ({ zone: "trusted", addresses: [a] }),
+    firewalld_check: (a) => ({ zone: "trusted", addresses: [a] }),
+    nft_apply: (a) => ({ rule: "masquerade", addresses: [`${a}/24`] }),
+    nft_check: (a) => ({ rule: "masquerade", addresses: [`${a}/24`] }),
+    port_map: (a) => ({ addresses: [`${a}/24`], mappings: [{ protocol: "tcp", hostPort: 80, containerPort: 80 }] }),
+    route_add: (a, link) => ({ link, dst: `${a}/32` }),
+  };
+  /** What these are about is in the pod, or made by the attachment itself. */
+  const elsewhere = [
+    "addr_delete",
+    "announce",
+    "link_configure",
+    "neigh_add",
+    "route_delete",
+    "rule_add",
+    "rule_delete",
+  ];
+
+  function guestWithLink(): readonly [TestGuest, number] {
+    const node = new SimulatedNode();
+    const host = node.netns("host", { host: true });
+    const conf = { prevResult: { ips: [{ address: `${own}/24` }] } };
+    const guest = new TestGuest({ host, pod: node.netns("pod"), conf });
+    const { peer } = guest.must("link_create", { kind: "veth", peer: { in: "host" } });
+    return [guest, Number((peer as JsonObject).link)];
+  }
+
+  test.each(Object.entries(onNode))("%s: the attachment's own, and no other (121)", (name, request) => {
+    const [guest, link] = guestWithLink();
+    expect(guest.call(name, request(foreign, link))).toMatchObject({ code: Code.NotGranted });
+    expect(guest.code(name, request(own, link))).not.toBe(Code.NotGranted);
+  });
+
+  test("every call that takes an address is here", () => {
+    const isAddress = (s: Schema): boolean =>
+      s.type === "string"
+        ? s.format === "ip" || s.format === "cidr"
+        : s.type === "array"
+          ? isAddress(s.items)
+          : s.type === "object" && Object.values(s.keys).some(isAddress);
+    const taking = hostCalls.filter((c) => Object.values(c.request).some(isAddress)).map((c) => c.name);
+    expect(taking.toSorted()).toEqual([...Object.keys(onNode), ...elsewhere].toSorted());
+  });
 });
 
 test("nothing that creates runs in DEL, GC, CHECK or STATUS", () => {

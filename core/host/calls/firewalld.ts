@@ -1,7 +1,7 @@
 /** Addresses of an attachment in a zone of firewalld. A zone knows nothing of attachments, so the network's records do. */
 import { CniError, Code } from "../../base/error.ts";
 import { type Firewalld, refusalOf, sourceOf } from "../../dbus/firewalld.ts";
-import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
+import type { Keys } from "../../policy/schema.ts";
 import { creating, hostCall } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 import { ownAddresses } from "./filter.ts";
@@ -51,16 +51,16 @@ function refused(zone: string, source: string, cause: unknown): unknown {
   return cause;
 }
 
-function add(guest: GuestContext, firewalld: Firewalld, r: ValueOfKeys<typeof request>): void {
-  for (const source of ownAddresses(guest, r.addresses, "accept packets of").map(sourceOf)) {
-    const there = hasSource(firewalld, r.zone, source);
+function add(guest: GuestContext, firewalld: Firewalld, zone: string, sources: readonly string[]): void {
+  for (const source of sources) {
+    const there = hasSource(firewalld, zone, source);
     // What was there before any attachment of ours stays when the last one goes.
-    guest.share("firewalld", `${r.zone} ${source}`, { made: !there });
+    guest.share("firewalld", `${zone} ${source}`, { made: !there });
     if (there) continue;
     try {
-      firewalld.addSource(r.zone, source);
+      firewalld.addSource(zone, source);
     } catch (thrown) {
-      if (refusalOf(thrown) !== "ZONE_ALREADY_SET") throw refused(r.zone, source, thrown);
+      if (refusalOf(thrown) !== "ZONE_ALREADY_SET") throw refused(zone, source, thrown);
     }
   }
 }
@@ -93,7 +93,8 @@ export const firewalldAdd = hostCall({
   request,
   answer: {},
   run(guest, r) {
-    withFirewalld(guest, (firewalld) => add(guest, running(firewalld), r));
+    const sources = ownAddresses(guest, r.addresses, "accept packets of").map(sourceOf);
+    withFirewalld(guest, (firewalld) => add(guest, running(firewalld), r.zone, sources));
     return {};
   },
 });
