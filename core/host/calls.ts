@@ -45,6 +45,7 @@ export const hostCalls: readonly HostCall[] = [
   node.sysctlSet,
   nft.nftApply,
   nft.nftCheck,
+  nft.nftReady,
   port.portMap,
   port.portCheck,
   port.conntrackFlush,

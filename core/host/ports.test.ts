@@ -4,7 +4,7 @@ import { TestGuest, type TestGuestOptions, wideManifest } from "../../test/suppo
 import { undoKernelSteps } from "../../test/support/undo.ts";
 import { parseCidr } from "../base/ip.ts";
 import type { JsonObject } from "../base/json.ts";
-import type { Kernel } from "../kernel/kernel.ts";
+import { type Kernel, KernelError } from "../kernel/kernel.ts";
 import { SimulatedNode } from "../kernel/simulated.ts";
 import { parsePolicy } from "../policy/policy.ts";
 import { nftKey } from "./context.ts";
@@ -172,5 +172,18 @@ describe("conntrack_flush", () => {
     expect(JSON.stringify(asked()[0])).toContain("exceptBy");
     sim.undo(guest);
     expect(JSON.stringify(asked().at(-1))).toContain("answeredBy");
+  });
+});
+
+describe("nft_ready", () => {
+  test("tells whether the kernel has nftables, and makes nothing", () => {
+    const sim = new Sim();
+    expect(sim.guest({ operation: "STATUS" }).must("nft_ready")).toEqual({ ready: true });
+    expect(sim.host.nft.chains("inet", "patchbay")).toEqual([]);
+    const chains = (): never => {
+      throw new KernelError("list nft chains", 95);
+    };
+    const without: Kernel = Object.create(sim.host, { nft: { value: { chains } } });
+    expect(sim.guest({ operation: "STATUS", host: without }).must("nft_ready")).toEqual({ ready: false });
   });
 });

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { CniAnswer, CniCommand, Document } from "../support/cni.ts";
+import { type CniAnswer, type CniCommand, cni, type Document } from "../support/cni.ts";
 import { ask, Echo } from "../support/echo.ts";
 import { TestNetns, veth } from "../support/netns.ts";
 import { TestNode, Witness } from "../support/node.ts";
@@ -94,6 +94,14 @@ requires(...root, built, ["python3", has("python3")])("ports of pods", () => {
   afterAll(() => {
     outside?.[Symbol.dispose]();
     node?.[Symbol.dispose]();
+  });
+
+  test("STATUS: there are nftables, and not for one who may not read them", () => {
+    const stdin = node.conf({ plugins: [bridge, portmap] });
+    expect(node.answer("STATUS", { conf: stdin }).stdout).toBe("");
+    const under = [...node.inside(), "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"];
+    const answer = cni({ plugin: join(node.bin, "patchbay"), command: "STATUS", node: node.netns, under, stdin });
+    expect(answer.error).toMatchObject({ code: 50, msg: "Cannot map ports: the node's kernel has no nftables for us" });
   });
 
   test("ADD, CHECK, the way to it, DEL with the namespace gone, DEL again", async () => {

@@ -19,7 +19,7 @@ import type { NftChange } from "../../kernel/nftables.ts";
 import type { Target } from "../../policy/decide.ts";
 import type { Keys, ValueOfKeys } from "../../policy/schema.ts";
 import type { UndoStep } from "../../state/entries.ts";
-import { Errno } from "../../sys/error.ts";
+import { Errno, SysError } from "../../sys/error.ts";
 import { creating, hostCall } from "../call.ts";
 import type { GuestContext } from "../context.ts";
 
@@ -128,4 +128,23 @@ export const nftCheck = hostCall({
   answer: { present: { type: "boolean", required: true } },
   targets,
   run: (guest, r) => ({ present: featuresFor(guest, r).some((f) => isPresent(guest.kernel("host"), f)) }),
+});
+
+/** A read: nothing is made for it, so the answer holds until somebody changes the kernel. */
+export const nftReady = hostCall({
+  name: "nft_ready",
+  operations: ["STATUS"],
+  roles: [],
+  doc: "Whether the node's kernel has nftables, and lets us read them",
+  request: {},
+  answer: { ready: { type: "boolean", required: true } },
+  run(guest) {
+    try {
+      guest.kernel("host").nft.chains("inet", "patchbay");
+      return { ready: true };
+    } catch (thrown) {
+      if (!(thrown instanceof KernelError) && !(thrown instanceof SysError)) throw thrown;
+      return { ready: false };
+    }
+  },
 });

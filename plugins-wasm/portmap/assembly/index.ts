@@ -9,6 +9,7 @@ import {
   fail,
   ifname,
   log,
+  nftReady,
   plugin,
   portCheck,
   PortMap,
@@ -71,12 +72,18 @@ function isReachable(mapping: Mapping, addresses: string[]): bool {
   return false;
 }
 
-/** What the configuration asks for; null when that is nothing. */
-function request(before: Result): PortMap | null {
+/** @throws for conditions, or keys beside one another, that no pod could be attached with. */
+function readConditions(): Conditions {
   checkKeys();
   const conditions = new Conditions(conf().str("backend"));
   conditions.read("conditionsV4", 4);
   conditions.read("conditionsV6", 6);
+  return conditions;
+}
+
+/** What the configuration asks for; null when that is nothing. */
+function request(before: Result): PortMap | null {
+  const conditions = readConditions();
   const mappings = readMappings(conf().obj("runtimeConfig").arr("portMappings"));
   if (mappings.length == 0) return null;
   const addresses = podAddresses(before);
@@ -127,4 +134,10 @@ function check(): void {
   if (amiss != "") differs(amiss);
 }
 
-plugin(add, { check: check });
+function status(): void {
+  readConditions();
+  if (nftReady({}).must().bool("ready")) return;
+  fail(50, "Cannot map ports: the node's kernel has no nftables for us", "Load the module nf_tables, or take portmap out of the network's plugins");
+}
+
+plugin(add, { check: check, status: status });

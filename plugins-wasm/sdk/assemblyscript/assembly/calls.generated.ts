@@ -1075,6 +1075,25 @@ export function nftCheck(request: NftCheck): Answer {
   return Answer.take(import_nft_check(w.start, w.length));
 }
 
+@external("patchbay_1", "nft_ready")
+declare function import_nft_ready(request: usize, length: i32): i32;
+
+/** Request of `nft_ready`. */
+export class NftReady {
+
+  write(w: Writer): void {
+  }
+}
+
+/** Whether the node's kernel has nftables, and lets us read them */
+export function nftReady(request: NftReady): Answer {
+  const w = new Writer();
+  w.beginObject();
+  request.write(w);
+  w.endObject();
+  return Answer.take(import_nft_ready(w.start, w.length));
+}
+
 @external("patchbay_1", "note_get")
 declare function import_note_get(request: usize, length: i32): i32;
 
