@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp } from "../base/ip.ts";
 import { type Kernel, KernelError, type Link } from "./kernel.ts";
-import { isPresent, macCheck, masquerade, removal } from "./nft.ts";
+import { isPresent, macCheck, masquerade, removal, sparing } from "./nft.ts";
 import type { NftChange } from "./nftables.ts";
 
 /** Two fresh namespaces, each with its loopback only. `host` plays the node, `pod` a pod. */
@@ -748,6 +748,23 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         host.nft.change([{ op: "flush", ...at, what: "chain", chain: "postrouting" }]);
         expect(isPresent(host, masq)).toBe(false);
         expect(isPresent(host, masquerade("a1", [cidr("10.1.0.5/24"), cidr("fd00::5/64")]))).toBe(false);
+      });
+      test("sparing() leaves chains alone that are as they would be made, and writes the others anew", () => {
+        const handles = (): bigint[] | undefined =>
+          host.nft.rules("inet", "patchbay", "postrouting")?.map(({ handle }) => handle);
+        host.nft.change(sparing(host, masq.add));
+        const first = handles();
+        const other = masquerade("b2", [cidr("10.1.0.6/20")]);
+        host.nft.change(sparing(host, other.add));
+        host.nft.change(sparing(host, masq.add));
+        expect([handles(), isPresent(host, masq), isPresent(host, other)]).toEqual([first, true, true]);
+        expect(sparing(host, masq.add).filter((c) => c.what === "chain" || c.what === "rule")).toEqual([]);
+        for (const chain of ["postrouting", "masq-a1"]) {
+          host.nft.change([{ op: "add", family: "inet", table: "patchbay", what: "rule", chain, expressions: [] }]);
+          expect(isPresent(host, masq)).toBe(false);
+          host.nft.change(sparing(host, masq.add));
+          expect(isPresent(host, masq)).toBe(true);
+        }
       });
       test("rules go before or after the others, have handles and notes, and go by their handle", () => {
         const at = { family: "inet", table: "mine" } as const;

@@ -66,7 +66,8 @@ export function isolate(kernel: Kernel, link: string, wanted: IsolationPolicy): 
   const key = nameBytes(link);
   const hook = { type: "filter", hook: "forward", priority: -10 } as const;
   kernel.nft.revise(() => {
-    const policy = policyOf(kernel, link) === "isolated" ? "isolated" : wanted;
+    const found = policyOf(kernel, link);
+    if (found === wanted || found === "isolated") return []; // rules written anew keep the kernel busy
     return [
       { op: "add", ...at, what: "table" },
       { op: "add", ...at, what: "map", map: "isofrom", key: "ifname" },
@@ -76,7 +77,7 @@ export function isolate(kernel: Kernel, link: string, wanted: IsolationPolicy): 
       { op: "add", ...at, what: "chain", chain: DENY },
       ...rulesOf(DENY, [[drop]]),
       { op: "add", ...at, what: "chain", chain },
-      ...rulesOf(chain, linkRules(link, policy)),
+      ...rulesOf(chain, linkRules(link, wanted)),
       ...elements(link).map((e): NftChange => ({ op: "add", ...at, what: "element", key, ...e })),
     ];
   });

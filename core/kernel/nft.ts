@@ -235,6 +235,21 @@ export function hasJust(kernel: Kernel, at: InChain, want: readonly (readonly Nf
   });
 }
 
+/**
+ * Leaves out of changes what would make and fill a chain as it is: the kernel keeps what was replaced for a grace period,
+ * and whoever then adds a rule in the terms of iptables waits for its end.
+ */
+export function sparing(kernel: Kernel, changes: readonly NftChange[]): readonly NftChange[] {
+  const fills = Map.groupBy(changes, (c) => (c.what === "chain" || c.what === "rule" ? c.chain : ""));
+  const spared = changes.filter((c) => {
+    if (c.op !== "flush") return false;
+    const rules = fills.get(c.chain)?.flatMap((f) => (f.op === "add" && f.what === "rule" ? [f.expressions] : []));
+    return hasJust(kernel, c, rules ?? []);
+  });
+  const left = new Set(spared.flatMap((c) => ("chain" in c && fills.get(c.chain)) || []));
+  return changes.filter((c) => !left.has(c));
+}
+
 /** True when all rules of the feature, the shared ones too, are as we write them and every key leads to its chain. */
 export function isPresent(kernel: Kernel, { undo, chains }: NftFeature): boolean {
   const { family, table } = undo;

@@ -123,10 +123,6 @@ export class RealNftables implements Nftables {
   rules(family: NftFamily, table: string, name: string): NftRule[] | undefined {
     const inTable = { family: inFamily(family), table };
     const doing = `list nft rules of "${family} ${table} ${name}"`;
-    const value = { ...inTable, name };
-    const there = this.#netlink.ask({ type: NftMessage.GETCHAIN, codec: chainMessage, value, reply: chainMessage });
-    if (there.errno === Errno.ENOENT) return undefined;
-    refuse(doing, there);
     const request = {
       type: NftMessage.GETRULE,
       codec: ruleMessage,
@@ -134,7 +130,12 @@ export class RealNftables implements Nftables {
       reply: ruleMessage,
     };
     const found = this.#dump(doing, request).filter((m) => m.table === table && m.chain === name);
-    return found.map(toRuleThere);
+    if (found.length > 0) return found.map(toRuleThere);
+    const value = { ...inTable, name };
+    const there = this.#netlink.ask({ type: NftMessage.GETCHAIN, codec: chainMessage, value, reply: chainMessage });
+    if (there.errno === Errno.ENOENT) return undefined;
+    refuse(doing, there);
+    return [];
   }
 
   forwardChains(): NftBaseChain[] {

@@ -14,6 +14,7 @@ import {
   masqueradeMaps,
   type NftFeature,
   removal,
+  sparing,
 } from "../../kernel/nft.ts";
 import type { NftChange } from "../../kernel/nftables.ts";
 import type { Target } from "../../policy/decide.ts";
@@ -103,7 +104,8 @@ export const nftApply = hostCall({
     for (const { add, undo } of featuresFor(guest, r)) {
       const id = guest.intend({ do: "nft", ...undo, family: String(undo.family) });
       try {
-        guest.kernel("host").nft.change(add);
+        const host = guest.kernel("host");
+        host.nft.change(sparing(host, add));
         return {};
       } catch (thrown) {
         if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;

@@ -6,6 +6,7 @@ import { CniError, Code } from "../../base/error.ts";
 import { type Cidr, contains, formatCidr, formatIp, parseCidr, parseIp } from "../../base/ip.ts";
 import { loopback4 } from "../../kernel/conntrack.ts";
 import { type Kernel, KernelError, type UdpFlows } from "../../kernel/kernel.ts";
+import { sparing } from "../../kernel/nft.ts";
 import {
   claimOf,
   MAX_MAPPINGS,
@@ -243,7 +244,7 @@ function applyPorts(guest: GuestContext, feature: PortFeature): void {
   let release: readonly NftChange[] = [];
   for (let attempt = 1; ; attempt++) {
     try {
-      host.nft.change([...release, ...feature.add]);
+      host.nft.change([...release, ...sparing(host, feature.add)]);
       return;
     } catch (thrown) {
       if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST || attempt > TAKE_OVERS) throw thrown;
