@@ -274,6 +274,13 @@ describe("what a correct guest can meet", () => {
       123,
       'of kind "bridge" has that name',
     ],
+    [
+      "the parent as the network's own link",
+      "link_create",
+      { kind: "veth", in: "host", name: "uplink", scope: "network", up: true },
+      121,
+      "the target is the node's",
+    ],
     ["an own bridge on the node", "link_create", { kind: "bridge", in: "host" }, 120, '"scope"'],
     [
       "a name of its choice on the node",

@@ -5,6 +5,7 @@ import { derive } from "../../base/hash.ts";
 import { formatMac } from "../../base/ip.ts";
 import { isUpper, KernelError, type Link, type LinkChange, type LinkSpec } from "../../kernel/kernel.ts";
 import type { Target } from "../../policy/decide.ts";
+import type { NamedRole } from "../../policy/manifest.ts";
 import type { Place } from "../../state/entries.ts";
 import { Errno } from "../../sys/error.ts";
 import { creating, hostCall } from "../call.ts";
@@ -215,6 +216,10 @@ function createOwn(guest: GuestContext, r: Create, name: string): Created {
   return { link: r.up ? { ...link, up: true } : link, in: r.in, number };
 }
 
+/** A shared link is found by its name, and its handle has this role: a parent would become one that may be changed. */
+const asRole = (role: NamedRole, target: Target): Target =>
+  target.whose === "granted" && target.role !== role ? { whose: "host" } : target;
+
 /** The name that a request asks for, checked against where a guest may choose one. */
 function nameFor(guest: GuestContext, r: Create): string {
   if (r.in === "pod") return r.name ?? guest.setup.attachment.ifname;
@@ -245,9 +250,9 @@ export const linkCreate = hostCall({
     const targets: Target[] = [];
     const name = nameFor(guest, r);
     if (r.scope === "network") {
-      targets.push(r.in === "host" ? guest.grantedName("host", name) : { whose: "other" });
+      targets.push(r.in === "host" ? asRole("bridge", guest.grantedName("host", name)) : { whose: "other" });
     } else if (r.scope === "pod") {
-      targets.push(r.in === "pod" ? guest.grantedName("pod", name) : { whose: "host" });
+      targets.push(r.in === "pod" ? asRole("vrf", guest.grantedName("pod", name)) : { whose: "host" });
     } else targets.push(ownTarget(guest, r.in, name));
     if (r.peer !== undefined || r.kind === "veth") {
       const peer = r.peer ?? onNode;
