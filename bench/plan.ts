@@ -50,6 +50,8 @@ export const groups = {
   chainAlone: "bridge + portmap + firewall + bandwidth + tuning, no worker",
   burst: "32 pods at once",
   burstAlone: "32 pods at once, no worker",
+  podFresh: "pod with three networks, worker just started",
+  warm: "warming the worker",
   cold: "first start, not in the page cache",
 } as const;
 export const subjects = {
@@ -225,6 +227,7 @@ export function makePlans(input: PlanInput): Plans {
     both(subjects.reference, referenceBridge, referencePath, defaultNetwork("ref0", subnet(1, 0))),
   ];
   const podSubjects = [ours && patchbaySubject(ours, false), floorSubject(), multusSubject(input, false, 2)];
+  const chainOurs = ours && ownChain(ours);
   const alone = [
     group(groups.version, [
       ours && versionSubject(subjects.ours, ours.patchbay),
@@ -233,7 +236,7 @@ export function makePlans(input: PlanInput): Plans {
     ]),
     group(groups.bridgeAlone, bridgeSubjects),
     group(groups.podAlone, podSubjects),
-    group(groups.chainAlone, [ours && ownChain(ours), referenceChain(input)]),
+    group(groups.chainAlone, [chainOurs, referenceChain(input)]),
     group(groups.burstAlone, [ours && patchbaySubject(ours, false, 32)], few),
     group(
       groups.cold,
@@ -246,9 +249,12 @@ export function makePlans(input: PlanInput): Plans {
     ),
   ];
   const worker = [
+    { ...group(groups.podFresh, [podSubjects[0]]), warmup: 0 },
+    // A node's worker has done hundreds of operations, and its code is compiled as it is used.
+    { ...group(groups.warm, [bridgeSubjects[0], podSubjects[0], chainOurs], 0), warmup: 2 * input.rounds },
     group(groups.bridge, bridgeSubjects),
     group(groups.pod, [...podSubjects, multusSubject(input, true, 3)]),
-    group(groups.chain, [ours && ownChain(ours), referenceChain(input)]),
+    group(groups.chain, [chainOurs, referenceChain(input)]),
     group(groups.mixed, [ours && patchbaySubject(ours, true), multusSubject(input, false, 2)]),
     group(
       groups.burst,

@@ -41,7 +41,7 @@ async function main(args: readonly string[]): Promise<number> {
     const plans = makePlans({ rounds, scratch, patchbay, apiUrl: api.url });
     const alone = await runPlan(plans.alone);
     const { measures: beside, worker } = await withWorker(patchbay, () => runPlan(plans.worker));
-    const measures = [...alone, ...beside];
+    const measures = [...alone, ...beside].filter((m) => m.Runs > 0);
     const verdicts = judge(measures);
     console.log(`${measureTable(measures)}\n\n${budgetTable(verdicts)}\n\n${workerLine(worker)}`);
     for (const m of measures)
