@@ -32,6 +32,7 @@ interface Boot {
 }
 
 const cards = ["--cards", "2", "--iommu", "--seconds", "600"];
+const long = process.argv.includes("--long");
 
 /** In this order: what breaks most and costs least first. */
 const suites: readonly Suite[] = [
@@ -45,13 +46,14 @@ const suites: readonly Suite[] = [
   { name: "peers", folders: ["test/peers"], node: true },
   {
     name: "vm",
-    folders: ["test/vm", "test/vm-reboot"],
+    folders: ["test/vm", "test/vm-reboot", "test/vm-fault"],
     guests: [
       [{ options: ["--kernel", "6.12", ...cards], folders: ["test/vm"] }],
       [{ options: ["--kernel", "6.1", ...cards], folders: ["test/vm"] }],
       [
         { options: ["--kernel", "6.12", ...cards], folders: ["test/vm-reboot/before"] },
         { options: ["--kernel", "6.12", ...cards, "--append", "ipv6.disable=1"], folders: ["test/vm-reboot/after"] },
+        { options: ["--kernel", "6.12", ...cards, "--seconds", long ? "10800" : "600"], folders: ["test/vm-fault"] },
       ],
     ],
   },

@@ -2,88 +2,23 @@
  * `kill -9` at every call of ADD and of DEL that can change something outside the process. Each run takes a share of
  * the points, by the commit; PATCHBAY_SHARD=n chooses another, `npm run test:long` takes all.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { describe, expect, test } from "bun:test";
 import { hasPeer } from "../support/peers.ts";
-import { built, distBinary, has, long, requires, root } from "../support/requires.ts";
+import { built, has, long, requires, root } from "../support/requires.ts";
 import { difference } from "../support/snapshot.ts";
-import { discover, expectedOn, nameOf, type Scene, type Shot, shoot, shotsAt, type Victim, warmUp } from "./kill.ts";
-import { FaultNode, type Kind } from "./pod.ts";
-import { type Call, isWait } from "./strace.ts";
+import { discover, expectedOn, type Scene, type Shot, shotsAt, warmUp } from "./kill.ts";
+import { FaultNode } from "./pod.ts";
+import { isWait } from "./strace.ts";
+import { directory, pointsOf, program, shard, share, shootAll, shootWarm, TIMEOUT_MS, told } from "./suite.ts";
 
 /** A commit's test takes one point of so many, over both kinds of pod; of the kills on a new node one of more. */
 const SHARES = 5;
 const NEW_NODE_SHARES = 40;
 const TWICE = long ? 120 : 8;
-const TIMEOUT_MS = long ? 3_600_000 : 600_000;
-
-function shard(): number {
-  const told = process.env.PATCHBAY_SHARD;
-  if (told !== undefined) return Number(told);
-  const head = Bun.spawnSync(["git", "-C", import.meta.dir, "rev-parse", "HEAD"], { stderr: "ignore" });
-  return Number.parseInt(head.stdout.toString().slice(0, 8), 16) || 0;
-}
-
-const directory = mkdtempSync("/tmp/pbt-fault-traces-");
-/** A copy: a build in the middle of the suite would move the points. */
-const program = `${directory}/patchbay`;
-beforeAll(() => {
-  if (existsSync(distBinary)) copyFileSync(distBinary, program);
-});
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-/** The same points each time, by place in their list: both fates of a point, and its pauses, are in one share. */
-function share(shots: readonly Shot[], shares: number, number: number): Shot[] {
-  if (long) return [...shots];
-  const points = [...new Set(shots.map(pointOf))];
-  const mine = new Set(points.filter((_, i) => i % shares === number % shares));
-  return shots.filter((shot) => mine.has(pointOf(shot)));
-}
-
-const pointOf = ({ victim, point }: Shot): string => `${victim} ${point.kind} ${point.nth}`;
 
 /** A number below `below`, the same for the same commit. */
 function chosen(seed: number, i: number, below: number): number {
   return Number(Bun.hash.crc32(`${seed} ${i}`)) % below;
-}
-
-type Calls = Record<Victim, readonly Call[]>;
-
-function warmScene(kind: Kind): Scene {
-  const node = new FaultNode(program, kind);
-  warmUp(node);
-  return { node, expected: expectedOn(node) };
-}
-
-/** @returns What was wrong, "" when nothing was. */
-function shootAll(shots: readonly Shot[], calls: Calls, setUp: () => Scene, afterFault: () => void): string {
-  const lines: string[] = [];
-  for (const shot of shots) {
-    const { reached, faults } = shoot(shot, calls[shot.victim], directory, setUp);
-    if (!reached) lines.push(`${nameOf(shot)}: never reached`);
-    if (faults.length === 0) continue;
-    const call = calls[shot.victim].find(({ kind, nth }) => kind === shot.point.kind && nth === shot.point.nth);
-    lines.push(`${nameOf(shot)}: ${call?.text.slice(0, 160)}`, ...faults.map((fault) => `  ${fault}`));
-    afterFault();
-  }
-  return lines.join("\n");
-}
-
-/** On one node where the networks are known. */
-function shootWarm(kind: Kind, choose: (all: readonly Shot[], calls: Calls) => readonly Shot[]): readonly Shot[] {
-  let scene = warmScene(kind);
-  try {
-    const calls = discover(scene.node, directory);
-    const shots = choose(shotsAt(calls), calls);
-    const renew = (): void => {
-      scene.node[Symbol.dispose]();
-      scene = warmScene(kind);
-    };
-    expect(shootAll(shots, calls, () => scene, renew)).toBe("");
-    return shots;
-  } finally {
-    scene.node[Symbol.dispose]();
-  }
 }
 
 requires(
@@ -103,10 +38,10 @@ requires(
       "of a pod whose CNI binary leases from the %s host-local",
       (ipam, half) => {
         const shots = shootWarm(ipam, (all) => {
-          expect(new Set(all.map(pointOf)).size, "points in all").toBeGreaterThanOrEqual(100);
+          expect(pointsOf(all).length, "points in all").toBeGreaterThanOrEqual(100);
           return share(all, 2 * SHARES, 2 * number + half);
         });
-        console.log(`${shots.length} kills at ${new Set(shots.map(pointOf)).size} points, share ${number}`);
+        console.log(told(shots, number));
       },
       TIMEOUT_MS,
     );
@@ -115,10 +50,10 @@ requires(
       "of a pod whose networks are chains of built-ins",
       () => {
         const shots = shootWarm("chains", (all) => {
-          expect(new Set(all.map(pointOf)).size, "points in all").toBeGreaterThanOrEqual(100);
+          expect(pointsOf(all).length, "points in all").toBeGreaterThanOrEqual(100);
           return share(all, 3 * SHARES, number);
         });
-        console.log(`${shots.length} kills at ${new Set(shots.map(pointOf)).size} points, share ${number}`);
+        console.log(told(shots, number));
       },
       TIMEOUT_MS,
     );

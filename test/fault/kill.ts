@@ -1,8 +1,8 @@
 /** One kill and what must be true after it: one DEL takes everything back, a second one has nothing to do. */
 import { join } from "node:path";
 import { TestNetns } from "../support/netns.ts";
-import { difference, type Snapshot, snapshot } from "../support/snapshot.ts";
-import { type FaultNode, gateways, RUN } from "./pod.ts";
+import { difference, type Snapshot } from "../support/snapshot.ts";
+import { type FaultNode, gateways, podSnapshot, RUN } from "./pod.ts";
 import { type Call, isWait, type Point, readTrace, straceArgv } from "./strace.ts";
 
 export type Victim = "ADD" | "DEL";
@@ -89,7 +89,7 @@ export function warmUp(node: FaultNode): void {
 
 export function expectedOn(node: FaultNode): Expected {
   using pod = TestNetns.create("untouched");
-  return { node: node.snapshot(), pod: snapshot({ netns: pod }) };
+  return { node: node.snapshot(), pod: podSnapshot(pod) };
 }
 
 /**
@@ -133,7 +133,7 @@ function fire(shot: Shot, when: number, file: string, { node, expected }: Scene)
   const leftovers = settle(node, expected, fate === "held" ? 0 : BACKGROUND_MS);
   if (leftovers !== "") faults.push(leftovers);
   if (left !== undefined) {
-    const inPod = difference(expected.pod, snapshot({ netns: left }));
+    const inPod = difference(expected.pod, podSnapshot(left));
     if (inPod !== "") faults.push(`in the pod: ${inPod}`);
   }
   const second = node.del(left);

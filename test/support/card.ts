@@ -78,6 +78,12 @@ export class Card {
     return existsSync(directory) ? readdirSync(directory)[0] : undefined;
   }
 
+  /** The name of a function's driver, "" while it has none. */
+  driverOf(vf: number): string {
+    const driver = `${PCI}/devices/${this.address(vf)}/driver`;
+    return existsSync(driver) ? basename(readlinkSync(driver)) : "";
+  }
+
   /** The path of a function below /sys/devices. */
   pathOf(vf: number): string {
     return join(`${PCI}/devices`, readlinkSync(`${PCI}/devices/${this.address(vf)}`));
