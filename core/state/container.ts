@@ -7,7 +7,7 @@ import { namesInDirectory, unlink } from "../sys/files.ts";
 import type { AttachmentHeader } from "./entries.ts";
 import { ioFailure } from "./failure.ts";
 import { HOLDER, removeHolder } from "./holder.ts";
-import { attachmentKey, Journal } from "./journal.ts";
+import { attachmentKey, type Damaged, Journal } from "./journal.ts";
 import type { Quarantine } from "./quarantine.ts";
 
 const JOURNAL = /^(\d{1,9})-[0-9a-f]{16}\.journal$/;
@@ -21,7 +21,7 @@ export class ContainerState implements Disposable {
   readonly #parent: Dir;
   readonly #quarantine: Quarantine;
   #journals: Journal[] | undefined;
-  #damaged: { readonly name: string; readonly damage: string }[] = [];
+  #damaged: (Damaged & { readonly name: string })[] = [];
   #open = true;
 
   /** Only for `Store`. Takes over `dir` and `lock`; `parent` stays the store's. Without a lock, its holder tidies up. */
@@ -72,6 +72,11 @@ export class ContainerState implements Disposable {
     return this.#damaged.map(({ name, damage }) => `${name}: ${damage}`);
   }
 
+  /** Whose the damaged journals were, as far as they can tell. */
+  get lost(): readonly AttachmentHeader[] {
+    return this.#damaged.flatMap(({ header }) => header ?? []);
+  }
+
   /** Puts aside what is damaged: all that it can have named is gone. */
   quarantine(): void {
     for (const { name } of this.#damaged.splice(0))
@@ -85,15 +90,15 @@ export class ContainerState implements Disposable {
       const opened = JOURNAL.test(name) ? this.#openJournal(name) : { damage: "it is none of our files" };
       if (opened === undefined) continue;
       if (opened instanceof Journal) journals.push(opened);
-      else this.#damaged.push({ name, damage: opened.damage });
+      else this.#damaged.push({ name, ...opened });
     }
     return journals.sort((a, b) => a.header.seq - b.header.seq);
   }
 
-  #openJournal(name: string): Journal | { readonly damage: string } | undefined {
+  #openJournal(name: string): Journal | Damaged | undefined {
     try {
       const opened = Journal.open(this.#dir, name);
-      if (opened instanceof Journal && opened.header.container !== this.id)
+      if (opened?.header !== undefined && opened.header.container !== this.id)
         return { damage: "it is another container's" };
       return opened;
     } catch (cause) {

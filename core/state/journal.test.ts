@@ -67,7 +67,7 @@ describe("parseJournal()", () => {
     ["a header that is a list", formatLine([]), "its header is no object"],
     ["an entry without a kind", new Uint8Array([...formatLine(head), ...formatLine({})]), "an entry has no kind"],
   ])("finds damage in %s", (_, input, damage) => {
-    expect(parseJournal(input)).toEqual({ damage });
+    expect(parseJournal(input)).toMatchObject({ damage });
   });
 });
 

@@ -45,20 +45,26 @@ export type ParsedJournal =
       readonly wholeBytes: number;
       readonly torn: boolean;
     }
-  | { readonly damage: string };
+  | Damaged;
+
+/** Why a file is no journal, and whose it was where its first line is as it was written. */
+export interface Damaged {
+  readonly damage: string;
+  readonly header?: AttachmentHeader;
+}
 
 /** Never throws. A line cut short at the end is left out; anything else that is not as written is damage. */
 export function parseJournal(bytes: Uint8Array): ParsedJournal {
   const lines = parseLines(bytes);
-  if (lines.damagedAt !== undefined) return { damage: `line ${lines.damagedAt} is not as it was written` };
   const [first, ...rest] = lines.values;
-  if (first === undefined) return { damage: "it has no header" };
-  if (!isObject(first)) return { damage: "its header is no object" };
-  if (first.format !== 1) return { damage: `its format is ${JSON.stringify(first.format)}, not 1` };
-  if (!rest.every((entry) => isObject(entry) && typeof entry.is === "string"))
-    return { damage: "an entry has no kind" };
   // The sums show that we wrote these lines, and the format number that it was in these shapes.
-  const header = first as unknown as AttachmentHeader;
+  const header = isObject(first) && first.format === 1 ? (first as unknown as AttachmentHeader) : undefined;
+  const damaged = (damage: string): Damaged => (header === undefined ? { damage } : { damage, header });
+  if (lines.damagedAt !== undefined) return damaged(`line ${lines.damagedAt} is not as it was written`);
+  if (first === undefined) return damaged("it has no header");
+  if (!isObject(first)) return damaged("its header is no object");
+  if (header === undefined) return damaged(`its format is ${JSON.stringify(first.format)}, not 1`);
+  if (!rest.every((entry) => isObject(entry) && typeof entry.is === "string")) return damaged("an entry has no kind");
   const entries = rest as unknown as Entry[];
   return { header, entries, wholeBytes: lines.wholeBytes, torn: lines.wholeBytes < bytes.length };
 }
@@ -117,12 +123,13 @@ export class Journal implements UndoLog, Disposable {
   }
 
   /** @returns the journal, or why the file is none; `undefined` when it is not there. @throws {SysError} */
-  static open(dir: Dir, fileName: string): Journal | { readonly damage: string } | undefined {
+  static open(dir: Dir, fileName: string): Journal | Damaged | undefined {
     const bytes = dir.read(fileName, MAX_JOURNAL_BYTES);
     if (bytes === undefined) return undefined;
     const parsed = parseJournal(bytes);
+    if (parsed.header !== undefined && journalFileName(parsed.header) !== fileName)
+      return { damage: "its header belongs to another file" };
     if ("damage" in parsed) return parsed;
-    if (journalFileName(parsed.header) !== fileName) return { damage: "its header belongs to another file" };
     return new Journal(dir, fileName, parsed.header, [...parsed.entries], parsed.wholeBytes, parsed.torn);
   }
 
