@@ -1,5 +1,6 @@
 /** The only file that knows there is a process: argv, environment, stdin, stdout, exit code. */
 import { NEWEST, SUPPORTED } from "../core/cni/supported.ts";
+import { askWorker } from "./handover.ts";
 
 /** The largest configuration that a runtime may send. */
 const MAX_STDIN_BYTES = 4 << 20;
@@ -23,7 +24,6 @@ async function runPlugin(command: string): Promise<never> {
   let read: Uint8Array | undefined;
   // Called by one of our own, it is that one's operation: the worker, if there is one, may be waiting for us.
   if (handedOver.has(command) && process.env.PATCHBAY_HELD === undefined) {
-    const { askWorker } = await import("./handover.ts");
     read = askWorker(command);
   }
   const { readBounded, runCni, takeLog, writeText } = await import("./cni.ts");

@@ -15,6 +15,7 @@ const kinds = [
   ["vlan", { master: "uplink", vlanId: 100 }],
   ["ptp", {}],
   ["dummy", {}],
+  ["tap", {}],
 ] as const;
 
 requires(...guestMachine, built)("a kernel without IPv6", () => {
@@ -42,6 +43,31 @@ requires(...guestMachine, built)("a kernel without IPv6", () => {
     const refused = node.answer("ADD", { ...call, container: "six", conf: { ...conf, ipam: six } });
     expect(refused.error?.msg).toMatch(/^Cannot .*(EOPNOTSUPP|keep_addr_on_down|forwarding)/);
     node.ok("DEL", { ...call, container: "six", conf: { ...conf, ipam: six } });
+    expect(pod.ipJson("link", "show").map((l) => l.ifname)).toEqual(["lo"]);
+  });
+
+  test("plugins on a bridge's interface", () => {
+    using pod = TestNetns.create("pod");
+    node.netns.run("iptables-nft", "-P", "FORWARD", "DROP");
+    const ipam = { type: "static", addresses: [{ address: "10.9.0.5/24", gateway: "10.9.0.1" }] };
+    const rate = { ingressRate: 8e6, ingressBurst: 8e5, egressRate: 8e6, egressBurst: 8e5 };
+    const plugins = [
+      { type: "bridge", bridge: "br0", isGateway: true, ipMasq: true, ipam },
+      { type: "portmap", capabilities: { portMappings: true } },
+      { type: "firewall", ingressPolicy: "same-bridge" },
+      { type: "bandwidth", ...rate },
+      { type: "tuning", mtu: 1400 },
+      { type: "route-override", addroutes: [{ dst: "10.99.0.0/16" }] },
+      { type: "vrf", vrfname: "red" },
+    ];
+    const conf = node.conf({ plugins }, undefined, {
+      capabilities: { "io.kubernetes.cri.pod-annotations": true, portMappings: true },
+      runtimeConfig: { portMappings: [{ hostPort: 18080, containerPort: 80, protocol: "tcp" }] },
+    });
+    const { result } = node.ok("ADD", { pod, conf });
+    expect(pod.ping("10.9.0.1", { from: "red" })).toBe(true);
+    node.ok("CHECK", { pod, conf: { ...conf, prevResult: result ?? {} } });
+    node.ok("DEL", { pod, conf });
     expect(pod.ipJson("link", "show").map((l) => l.ifname)).toEqual(["lo"]);
   });
 });
