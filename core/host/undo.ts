@@ -263,7 +263,12 @@ function deleteAll(
       left.set(n, cause);
     }
   };
-  for (const where of ["pod", "host"] as const) {
+  // What is in the pod goes at once, and the node's ends of its veths with it. Where the node has other links too, its
+  // own go at once, and the pod's ends with them: each deletion waits for a grace period of the kernel.
+  const onNode = ({ own: { made, step } }: Doomed): boolean =>
+    (made?.in ?? step.in) === "host" && (made?.kind ?? step.kind) !== "veth";
+  const order = doomed.some(onNode) ? (["host", "pod"] as const) : (["pod", "host"] as const);
+  for (const where of order) {
     const kernel = where === "pod" ? places.pod : places.host;
     if (kernel === undefined) continue;
     let listed: readonly Link[] | undefined;
@@ -272,7 +277,6 @@ function deleteAll(
     for (const [n, d] of doomed.entries()) {
       attempt(n, () => {
         const link = find(d.own, where, kernel, all);
-        // The node's end of a veth goes with the pod's, so what is in the pod comes first and all at once.
         if (link !== undefined && !found.some((f) => f.link.index === link.index)) found.push({ n, link });
       });
     }
@@ -284,7 +288,7 @@ function deleteAll(
             all(),
           )
         : [];
-    if (where === "pod" && found.length + last.length > 1) {
+    if (found.length + last.length > 1) {
       try {
         kernel.deleteLinks([...found, ...last].map((f) => f.link));
         continue;

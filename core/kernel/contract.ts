@@ -333,11 +333,13 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
         expect(names(pod)).toEqual(["lo"]);
         expect(names(host)).toEqual(["lo", "va", "vb"]);
       });
-      test("deleteLinks() deletes one by one on the node", () => {
-        const a = host.createLink({ kind: "veth", name: "va", peer: { name: "vb" } });
-        const b = host.createLink({ kind: "bridge", name: "br0" });
-        host.deleteLinks([a, b]);
-        expect(names(host)).toEqual(["lo"]);
+      test("deleteLinks() on the node takes ends in a pod with them, and nobody else's", () => {
+        const { near } = veth();
+        const ifb = host.createLink({ kind: "ifb", name: "ifb9" });
+        host.createLink({ kind: "bridge", name: "br0" });
+        host.deleteLinks([near, ifb, { index: 9999 }]);
+        expect(names(host)).toEqual(["br0", "lo"]);
+        expect(names(pod)).toEqual(["lo"]);
       });
       test("deleteLinks() deletes the others when one cannot be deleted, and tells", () => {
         const { far } = veth();

@@ -341,7 +341,7 @@ export interface LegacyTable {
 export interface Kernel extends Disposable {
   /** Names the namespace until the node reboots. */
   readonly cookie: bigint;
-  /** The node's own namespace: nothing is ever deleted by group there. */
+  /** The node's own namespace. */
   readonly isHost: boolean;
 
   /**
@@ -373,8 +373,8 @@ export interface Kernel extends Disposable {
   /** @returns whether it was there */
   deleteLink(index: number): boolean;
   /**
-   * Deletes several links at once, which in a pod's namespace costs the kernel one wait instead of one for each. Those
-   * that are gone already are no error.
+   * Deletes several links at once, which costs the kernel one wait instead of one for each. Those that are gone already
+   * are no error.
    */
   deleteLinks(links: readonly { readonly index: number }[]): void;
 

@@ -7,6 +7,7 @@ import { type Answer, type Clock, Conversation, isTransient, type Request } from
 import {
   type FoundLink,
   foundLink,
+  groupOnly,
   LinkFlag,
   type LinkRequest,
   link,
@@ -322,7 +323,7 @@ class RealKernel implements Kernel {
 
   deleteLinks(links: readonly { readonly index: number }[]): void {
     const indexes = links.map((one) => one.index);
-    const left = this.isHost || indexes.length < 2 ? indexes : this.#deleteByGroup(indexes);
+    const left = indexes.length < 2 ? indexes : this.#deleteByGroup(indexes);
     let refused: unknown;
     for (const index of left) {
       try {
@@ -339,12 +340,20 @@ class RealKernel implements Kernel {
     const group = FIRST_GROUP + Math.floor(Math.random() * (0x7fffffff - FIRST_GROUP));
     const mark = indexes.map((index): Request => ({ type: Rtm.NEWLINK, codec: link, value: { index, group } }));
     // One that is gone, or cannot be marked, does not stop the others; what it means shows below.
-    this.#rtnetlink.askAll([...mark, { type: Rtm.DELLINK, codec: link, value: { group } }]);
+    this.#askInTurn(mark);
+    if (this.isHost && !this.#hasOnly(group, indexes)) return [...indexes];
+    this.#rtnetlink.ask({ type: Rtm.DELLINK, codec: link, value: { group } });
     const look = indexes.map(
       (index): Request => ({ type: Rtm.GETLINK, codec: link, value: { index, extMask: SKIP_STATS }, reply: link }),
     );
     const found = this.#rtnetlink.askAll(look);
     return indexes.filter((_, i) => found[i]?.errno !== Errno.ENODEV);
+  }
+
+  /** Whether nobody else's link is in a group: on the node it could be anything. */
+  #hasOnly(group: number, indexes: readonly number[]): boolean {
+    const request = { type: Rtm.GETLINK, codec: link, value: { extMask: SKIP_STATS }, reply: groupOnly };
+    return this.#dump("list links", request).every((m) => m.group !== group || indexes.includes(m.index));
   }
 
   // --- Addresses -----------------------------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ export type FoundLink = Of<typeof foundLink>;
 export const linkVfs = body(ifinfomsg, attrs({ vfs: [22, vfInfoList] }));
 
 export const macOnly = body(ifinfomsg, attrs({ address: [1, bytes] }));
+export const groupOnly = body(ifinfomsg, attrs({ group: [27, u32] }));
 
 /** `IFF_*`, the bits of `flags` that are read or set here. Source: linux/if.h */
 export const LinkFlag = {
