@@ -24,6 +24,7 @@ export interface Group {
   readonly name: string;
   readonly rounds: number;
   readonly warmup: number;
+  readonly lead?: number;
   readonly subjects: readonly Subject[];
 }
 
@@ -218,6 +219,7 @@ export function makePlans(input: PlanInput): Plans {
     name,
     rounds,
     warmup: Math.min(3, rounds),
+    lead: 1,
     subjects: members.filter((one) => one !== undefined),
   });
   const ours = patchbay === undefined ? undefined : { ...input, patchbay };
@@ -249,9 +251,9 @@ export function makePlans(input: PlanInput): Plans {
     ),
   ];
   const worker = [
-    { ...group(groups.podFresh, [podSubjects[0]]), warmup: 0 },
+    { ...group(groups.podFresh, [podSubjects[0]]), warmup: 0, lead: 0 },
     // A node's worker has done hundreds of operations, and its code is compiled as it is used.
-    { ...group(groups.warm, [bridgeSubjects[0], podSubjects[0], chainOurs], 0), warmup: 2 * input.rounds },
+    { ...group(groups.warm, [bridgeSubjects[0], podSubjects[0], chainOurs], 0), warmup: 2 * input.rounds, lead: 0 },
     group(groups.bridge, bridgeSubjects),
     group(groups.pod, [...podSubjects, multusSubject(input, true, 3)]),
     group(groups.chain, [chainOurs, referenceChain(input)]),

@@ -191,8 +191,9 @@ export function page(
 ): string {
   return `# Performance
 
-Made by \`npm run bench\`: whole processes, from fork to exit, each in turn with the others, ${rounds} rounds; medians. The
-peers are built from their own sources in the same run. On ${machine.cores} cores of ${machine.cpu}, Linux ${machine.kernel}.
+Made by \`npm run bench\`: whole processes, from fork to exit, each in turn with the others, ${rounds} rounds; medians. Each turn
+begins with one run that does not count, so that nobody pays for what the one before has left in caches and in the kernel.
+The peers are built from their own sources in the same run. On ${machine.cores} cores of ${machine.cpu}, Linux ${machine.kernel}.
 
 A pod with three networks is a bridge with gateway and default route, a macvlan and a second bridge, addresses from
 host-local. The raw netlink floor (\`bench/floor\`) is one Go process that makes the same links, addresses and routes from

@@ -25,8 +25,11 @@ type Plan struct {
 	Groups []struct {
 		Name string `json:"name"`
 		// Rounds that count; Warmup rounds come first and do not.
-		Rounds   int       `json:"rounds"`
-		Warmup   int       `json:"warmup"`
+		Rounds int `json:"rounds"`
+		Warmup int `json:"warmup"`
+		// Lead sequences begin each turn of a subject and do not count: no subject pays for what the one before it has left
+		// in caches and in the kernel.
+		Lead     int       `json:"lead"`
 		Subjects []Subject `json:"subjects"`
 	} `json:"groups"`
 }
@@ -147,9 +150,13 @@ func main() {
 				s := (turn + round) % len(group.Subjects)
 				subject := group.Subjects[s]
 				atOnce := max(subject.AtOnce, 1)
-				first := number
-				number += atOnce
-				for i, step := range subject.Steps {
+				for part := range (group.Lead + 1) * len(subject.Steps) {
+					i := part % len(subject.Steps)
+					step := subject.Steps[i]
+					if i == 0 {
+						number += atOnce
+					}
+					first := number
 					done := make([]run, atOnce)
 					begun := time.Now()
 					var all sync.WaitGroup
@@ -162,7 +169,8 @@ func main() {
 					}
 					all.Wait()
 					total := time.Since(begun)
-					if round >= group.Warmup || slices.ContainsFunc(done, func(r run) bool { return r.failure != "" && step.Name == "" }) {
+					counts := round >= group.Warmup && part >= group.Lead*len(subject.Steps)
+					if counts || slices.ContainsFunc(done, func(r run) bool { return r.failure != "" && step.Name == "" }) {
 						runs[key{s, i}] = append(runs[key{s, i}], done...)
 						totals[key{s, i}] = append(totals[key{s, i}], total)
 					}

@@ -754,17 +754,18 @@ export function kernelContract(name: string, open: () => Pair, can: Abilities): 
       test("sparing() leaves chains alone that are as they would be made, and writes the others anew", () => {
         const handles = (): bigint[] | undefined =>
           host.nft.rules("inet", "patchbay", "postrouting")?.map(({ handle }) => handle);
-        host.nft.change(sparing(host, masq.add));
+        host.nft.change(sparing(host, masq.add, masq.undo.chain));
         const first = handles();
         const other = masquerade("b2", [cidr("10.1.0.6/20")]);
-        host.nft.change(sparing(host, other.add));
-        host.nft.change(sparing(host, masq.add));
+        host.nft.change(sparing(host, other.add, other.undo.chain));
+        host.nft.change(sparing(host, masq.add, masq.undo.chain));
         expect([handles(), isPresent(host, masq), isPresent(host, other)]).toEqual([first, true, true]);
-        expect(sparing(host, masq.add).filter((c) => c.what === "chain" || c.what === "rule")).toEqual([]);
+        const left = sparing(host, masq.add, "").filter((c) => c.what === "chain" || c.what === "rule");
+        expect(left).toEqual([]);
         for (const chain of ["postrouting", "masq-a1"]) {
           host.nft.change([{ op: "add", family: "inet", table: "patchbay", what: "rule", chain, expressions: [] }]);
           expect(isPresent(host, masq)).toBe(false);
-          host.nft.change(sparing(host, masq.add));
+          host.nft.change(sparing(host, masq.add, masq.undo.chain));
           expect(isPresent(host, masq)).toBe(true);
         }
       });

@@ -81,6 +81,8 @@ type ElementChange = Extract<NftChange, { readonly op: "add"; readonly what: "el
 /** A plan in the kernel's terms. */
 export interface PortFeature {
   readonly add: readonly NftChange[];
+  /** The attachment's own chain. */
+  readonly own: string;
   readonly chains: readonly Chain[];
   readonly elements: readonly ElementChange[];
 }
@@ -383,7 +385,7 @@ export function mapPorts(plan: PortPlan): PortFeature {
     ]),
     ...elements,
   ];
-  return { add, chains, elements };
+  return { add, own: own.name, chains, elements };
 }
 
 /** The changes that take an attachment's ports away; what is gone, or another's by now, is left alone. */

@@ -238,11 +238,13 @@ export function hasJust(kernel: Kernel, at: InChain, want: readonly (readonly Nf
 /**
  * Leaves out of changes what would make and fill a chain as it is: the kernel keeps what was replaced for a grace period,
  * and whoever then adds a rule in the terms of iptables waits for its end.
+ *
+ * @param own A chain that is mostly new, and so is not asked for.
  */
-export function sparing(kernel: Kernel, changes: readonly NftChange[]): readonly NftChange[] {
+export function sparing(kernel: Kernel, changes: readonly NftChange[], own: string): readonly NftChange[] {
   const fills = Map.groupBy(changes, (c) => (c.what === "chain" || c.what === "rule" ? c.chain : ""));
   const spared = changes.filter((c) => {
-    if (c.op !== "flush") return false;
+    if (c.op !== "flush" || c.chain === own) return false;
     const rules = fills.get(c.chain)?.flatMap((f) => (f.op === "add" && f.what === "rule" ? [f.expressions] : []));
     return hasJust(kernel, c, rules ?? []);
   });

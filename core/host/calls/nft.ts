@@ -105,7 +105,7 @@ export const nftApply = hostCall({
       const id = guest.intend({ do: "nft", ...undo, family: String(undo.family) });
       try {
         const host = guest.kernel("host");
-        host.nft.change(sparing(host, add));
+        host.nft.change(sparing(host, add, undo.chain));
         return {};
       } catch (thrown) {
         if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST) throw thrown;

@@ -244,7 +244,7 @@ function applyPorts(guest: GuestContext, feature: PortFeature): void {
   let release: readonly NftChange[] = [];
   for (let attempt = 1; ; attempt++) {
     try {
-      host.nft.change([...release, ...sparing(host, feature.add)]);
+      host.nft.change([...release, ...sparing(host, feature.add, feature.own)]);
       return;
     } catch (thrown) {
       if (!(thrown instanceof KernelError) || thrown.errno !== Errno.EEXIST || attempt > TAKE_OVERS) throw thrown;
