@@ -92,18 +92,18 @@ export function judge(measures: readonly Measure[]): Verdict[] {
   });
   const burst = of(groups.burst, subjects.ours, "add");
   const peerBurst = of(groups.burst, subjects.multus, "add");
-  const rate = (m: Measure): string => `${(m.PerSecond ?? 0).toFixed(0)} ADD/s, ${m.Failed} of ${m.Runs} failed`;
   verdicts.push({
     what: "32 such pods at once",
-    ours: burst ? rate(burst) : "–",
-    peer: `${subjects.multus}: ${peerBurst ? rate(peerBurst) : "–"}`,
-    found: burst ? rate(burst) : "–",
+    ours: burst ? rateOf(burst) : "–",
+    peer: `${subjects.multus}: ${peerBurst ? rateOf(peerBurst) : "–"}`,
+    found: burst ? rateOf(burst) : "–",
     budget: `≥ ${rateBudget} ADD/s, none failing`,
     met: burst && (burst.PerSecond ?? 0) >= rateBudget && burst.Failed === 0,
   });
   return verdicts;
 }
 
+const rateOf = (m: Measure): string => `${(m.PerSecond ?? 0).toFixed(0)} ADD/s, ${m.Failed} of ${m.Runs} failed`;
 const ms = (value: number): string => value.toFixed(1);
 const megabytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(0)} MB`;
 const peakOf = (m: Measure | undefined): string => `${subjects.multus}: ${m ? megabytes(m.PeakBytes) : "–"}`;
@@ -124,6 +124,11 @@ export function workerLine(worker: WorkerMeasure | undefined): string {
   if (worker === undefined) return "No worker was measured.";
   const { operations, cpuMs, peakBytes, idleBytes, idleOwnBytes } = worker;
   return `The worker took ${operations} operations over and spent ${ms(cpuMs / operations)} ms of CPU on each. It had ${megabytes(peakBytes)} at its largest; idle ${megabytes(idleBytes)}, of which ${megabytes(idleBytes - idleOwnBytes)} are pages of the binary and the libraries.`;
+}
+
+function aloneLine(measures: readonly Measure[]): string {
+  const alone = measures.find((m) => m.Group === groups.burstAlone && m.Subject === subjects.ours && m.Step === "add");
+  return `Without a worker, 32 such pods at once: ${alone ? rateOf(alone) : "–"}.`;
 }
 
 /** Everything measured, a row a step. */
@@ -154,7 +159,6 @@ export function readmeTable(measures: readonly Measure[]): string {
     return found === undefined ? "–" : text(found);
   };
   const wall = (m: Measure): string => `${ms(m.WallMs)} ms`;
-  const rate = (m: Measure): string => `${(m.PerSecond ?? 0).toFixed(0)} ADD/s, ${m.Failed} of ${m.Runs} failed`;
   const row = (what: string, group: string, alone: string, step: string, text: (m: Measure) => string): string[] => [
     what,
     cell(group, subjects.ours, step, text),
@@ -167,7 +171,7 @@ export function readmeTable(measures: readonly Measure[]): string {
       row("pod with three networks, ADD", groups.pod, groups.podAlone, "add", wall),
       row("the same, DEL", groups.pod, groups.podAlone, "del", wall),
       row("largest process of that ADD", groups.pod, groups.podAlone, "add", (m) => megabytes(m.PeakBytes)),
-      row("32 such pods at once", groups.burst, groups.burstAlone, "add", rate),
+      row("32 such pods at once", groups.burst, groups.burstAlone, "add", rateOf),
       row("VERSION", groups.version, groups.version, "version", wall),
     ],
   )}
@@ -205,6 +209,8 @@ more before it counts, as a node's worker has: "worker just started" is the time
 ${workerLine(worker)}
 
 ${budgetTable(judge(measures))}
+
+${aloneLine(measures)}
 
 ## All figures
 
