@@ -343,10 +343,13 @@ describe("descriptors", () => {
   test("none is left open by a failed open()", () => {
     const count = (): number => readdirSync("/proc/self/fd").length;
     const before = count();
-    expect(() => Netns.open(parseNetnsPath("/proc/version"))).toThrow();
-    expect(() => readProcSys(undefined, "net/no/such")).not.toThrow();
-    expect(() => Fd.open("/nonexistent", Open.READ)).toThrow();
-    expect(count()).toBe(before);
+    for (let i = 0; i < 50; i++) {
+      expect(() => Netns.open(parseNetnsPath("/proc/version"))).toThrow();
+      expect(() => readProcSys(undefined, "net/no/such")).not.toThrow();
+      expect(() => Fd.open("/nonexistent", Open.READ)).toThrow();
+    }
+    // Pipes to programs of earlier tests may be closed meanwhile.
+    expect(count()).toBeLessThanOrEqual(before);
   });
 });
 
