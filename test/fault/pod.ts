@@ -89,6 +89,7 @@ const chains: Plan = {
         { type: "route-override", addroutes: [{ dst: "10.99.0.0/16" }] },
       ],
     },
+    pointed: { type: "ptp", ipMasq: true, ipam: leased("10.78.10.0/24") },
   },
 };
 
