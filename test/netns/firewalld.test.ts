@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Document } from "../support/cni.ts";
 import { TestFirewalld } from "../support/firewalld.ts";
 import type { TestNetns } from "../support/netns.ts";
+import { until } from "../support/node.ts";
 import { hasPeer, peerFile } from "../support/peers.ts";
 import { built, requires, root } from "../support/requires.ts";
 import { address, Site } from "../support/site.ts";
@@ -69,6 +70,20 @@ requires(
     ok("DEL", pod, conf);
     ok("DEL", pod, conf);
     ok("DEL", plain, bare, "c2");
+    expect(firewalld.sources()).toEqual([]);
+  });
+
+  test("an ADD is killed behind it: DEL takes the sources back", async () => {
+    const pod = site.pod();
+    const conf = site.conf();
+    const { plugins, ...list } = conf.defaultNetwork as Document & { plugins: Document[] };
+    const slow = { ...conf, defaultNetwork: { ...list, plugins: [...plugins, site.node.spy({ sleepMs: 20_000 })] } };
+    const add = site.node.start("ADD", { pod, conf: slow, container: "c1", env });
+    await until(() => site.node.calls().length > 0);
+    expect(firewalld.sources()).toHaveLength(2);
+    add.kill("SIGKILL");
+    await add.answer;
+    ok("DEL", pod, slow);
     expect(firewalld.sources()).toEqual([]);
   });
 
