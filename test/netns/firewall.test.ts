@@ -111,13 +111,13 @@ requires(...root, built)("firewall", () => {
     dropByNft();
     const before = site.rules().replace(ours, "");
     const conf = site.conf({ ingressPolicy: "same-bridge" });
-    const pods = Array.from({ length: 24 }, (_, i) => ({ pod: site.pod(), container: `c${i}`, conf }));
+    const pods = Array.from({ length: 12 }, (_, i) => ({ pod: site.pod(), container: `c${i}`, conf }));
     const all = async (command: "ADD" | "DEL"): Promise<void> => {
       const answers = await Promise.all(pods.map((o) => site.node.start(command, o).answer));
       expect(answers.filter(({ exit }) => exit !== 0).map(({ stdout }) => stdout)).toEqual([]);
     };
     await all("ADD");
-    expect(site.saved().filter((line) => line.includes("patchbay"))).toHaveLength(24 * 4);
+    expect(site.saved().filter((line) => line.includes("patchbay"))).toHaveLength(12 * 4);
     for (const { pod } of pods.slice(0, 3)) expect(site.reaches(pod, true)).toEqual([true, true]);
     await all("DEL");
     expect(site.rules().replace(ours, "")).toBe(before);

@@ -4,7 +4,7 @@
  * run draws anew (MACs, names, paths) is replaced by what it stands for, so that equal work reads equal.
  */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
@@ -95,7 +95,11 @@ export class World implements Disposable {
 
   /** A process of the pod that outlives the name of its namespace. */
   hold(number = 0): void {
-    this.#held.push(Bun.spawn(this.pod(number).argv("sleep", "60")));
+    const pod = this.pod(number);
+    const holder = Bun.spawn(pod.argv("sleep", "60"));
+    this.#held.push(holder);
+    const inside = (): boolean => statSync(`/proc/${holder.pid}/ns/net`).ino === statSync(pod.path).ino;
+    for (let tries = 0; tries < 1000 && !inside(); tries++) Bun.sleepSync(5);
   }
 
   /** A process in a namespace of this side, until the end. */
